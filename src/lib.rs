@@ -1,0 +1,2 @@
+//! Strongroom: Azure Key Vault for any Kubernetes cluster.
+pub mod model;

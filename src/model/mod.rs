@@ -1,0 +1,26 @@
+//! The words of the domain: names, versions, attributes, operations, replies, callers, kinds of error.
+//!
+//! No I/O, no clock, no async: every other room speaks in these types.
+
+mod attributes;
+mod caller;
+mod kind;
+mod names;
+mod operation;
+mod reply;
+mod secret_bytes;
+mod time;
+mod vault;
+
+pub use attributes::{Attributes, AttributesChange, RecoveryLevel, Tags};
+pub use caller::{Caller, NodeCaller, PodRef, ServiceAccountCaller};
+pub use kind::Kind;
+pub use names::{InvalidName, Namespace, ObjectName, Uid, VaultId, VaultName, VaultUuid, Version};
+pub use operation::{
+    Alphabet, Class, DeleteOwned, EnsureGeneratedSecret, EnsureVault, Operation, OperationName, Owner, PageRequest,
+    SetSecret, UpdateSecret,
+};
+pub use reply::{DeletedSecret, OwnedSecret, Page, Reply, Secret, SecretItem, VaultSummary};
+pub use secret_bytes::SecretBytes;
+pub use time::{Clock, Moment, UnixSeconds};
+pub use vault::{VaultEntry, VaultSettings};
