@@ -1,1 +1,2 @@
-fn main(){}
+//! GetSecret through the full gate beside the bare handler.
+fn main() {}

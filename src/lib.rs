@@ -1,2 +1,3 @@
 //! Strongroom: Azure Key Vault for any Kubernetes cluster.
 pub mod model;
+pub mod policy;

@@ -1,1 +1,2 @@
-fn main(){}
+//! The binary `strongroom`.
+fn main() {}

@@ -1,1 +1,1 @@
-
+//! Tests through the outside of the product.

@@ -50,7 +50,11 @@ impl RecoveryLevel {
     /// The level of a vault with this retention.
     #[must_use]
     pub const fn of_retention(days: u16) -> Self {
-        if days >= 90 { Self::RecoverablePurgeable } else { Self::CustomizedRecoverablePurgeable }
+        if days >= 90 {
+            Self::RecoverablePurgeable
+        } else {
+            Self::CustomizedRecoverablePurgeable
+        }
     }
 
     /// Azure's text.

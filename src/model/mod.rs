@@ -17,8 +17,8 @@ pub use caller::{Caller, NodeCaller, PodRef, ServiceAccountCaller};
 pub use kind::Kind;
 pub use names::{InvalidName, Namespace, ObjectName, Uid, VaultId, VaultName, VaultUuid, Version};
 pub use operation::{
-    Alphabet, Class, DeleteOwned, EnsureGeneratedSecret, EnsureVault, Operation, OperationName, Owner, PageRequest,
-    SetSecret, UpdateSecret,
+    Alphabet, Class, DeleteOwned, EnsureGeneratedSecret, EnsureVault, Operation, OperationName, Owner,
+    PageRequest, SetSecret, UpdateSecret,
 };
 pub use reply::{DeletedSecret, OwnedSecret, Page, Reply, Secret, SecretItem, VaultSummary};
 pub use secret_bytes::SecretBytes;

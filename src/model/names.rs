@@ -9,7 +9,9 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidName {
     /// Vault names: Azure Key Vault naming rules.
-    #[error("a vault name has 3 to 24 characters of a-z, 0-9 and '-', starts with a letter, does not end with '-' and has no '--'")]
+    #[error(
+        "a vault name has 3 to 24 characters of a-z, 0-9 and '-', starts with a letter, does not end with '-' and has no '--'"
+    )]
     Vault,
     /// Object names: `^[0-9a-zA-Z-]{1,127}$`.
     #[error("an object name has 1 to 127 characters of 0-9, a-z, A-Z and '-'")]
@@ -18,7 +20,9 @@ pub enum InvalidName {
     #[error("a version has 32 hexadecimal characters")]
     Version,
     /// Namespaces: RFC 1123 labels.
-    #[error("a namespace has 1 to 63 characters of a-z, 0-9 and '-', and starts and ends with a letter or digit")]
+    #[error(
+        "a namespace has 1 to 63 characters of a-z, 0-9 and '-', and starts and ends with a letter or digit"
+    )]
     Namespace,
     /// UIDs and UUIDs.
     #[error("a vault's UUID has 32 hexadecimal characters")]
@@ -36,10 +40,16 @@ impl Namespace {
     /// [`InvalidName::Namespace`].
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         let good = (1..=63).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
             && !text.starts_with('-')
             && !text.ends_with('-');
-        if good { Ok(Self(text.into())) } else { Err(InvalidName::Namespace) }
+        if good {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidName::Namespace)
+        }
     }
 
     /// The text.
@@ -94,7 +104,11 @@ impl VaultName {
             && text.starts_with(|c: char| c.is_ascii_alphabetic())
             && !text.ends_with('-')
             && !text.contains("--");
-        if good { Ok(Self(text.to_ascii_lowercase().into())) } else { Err(InvalidName::Vault) }
+        if good {
+            Ok(Self(text.to_ascii_lowercase().into()))
+        } else {
+            Err(InvalidName::Vault)
+        }
     }
 
     /// The text, in lower case.
@@ -148,7 +162,8 @@ impl ObjectName {
     /// # Errors
     /// [`InvalidName::Object`].
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
-        let good = (1..=127).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        let good =
+            (1..=127).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         if !good {
             return Err(InvalidName::Object);
         }
@@ -247,14 +262,28 @@ mod tests {
         for good in ["abc", "demo", "a-b-c", "Demo1", "abcdefghijklmnopqrstuvwx"] {
             assert!(VaultName::parse(good).is_ok(), "{good}");
         }
-        for bad in ["", "ab", "1ab", "-ab", "ab-", "a--b", "a_b", "a.b", "abcdefghijklmnopqrstuvwxy", "äbc"] {
+        for bad in [
+            "",
+            "ab",
+            "1ab",
+            "-ab",
+            "ab-",
+            "a--b",
+            "a_b",
+            "a.b",
+            "abcdefghijklmnopqrstuvwxy",
+            "äbc",
+        ] {
             assert_eq!(VaultName::parse(bad), Err(InvalidName::Vault), "{bad}");
         }
     }
 
     #[test]
     fn object_names_compare_without_case_and_show_as_written() {
-        let (a, b) = (ObjectName::parse("Db-Password").unwrap(), ObjectName::parse("db-password").unwrap());
+        let (a, b) = (
+            ObjectName::parse("Db-Password").unwrap(),
+            ObjectName::parse("db-password").unwrap(),
+        );
         assert_eq!(a, b);
         assert_eq!(a.to_string(), "Db-Password");
     }

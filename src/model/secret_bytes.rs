@@ -46,6 +46,9 @@ mod tests {
 
     #[test]
     fn debug_shows_the_length_and_nothing_else() {
-        assert_eq!(format!("{:?}", SecretBytes::new(b"hunter2".to_vec())), "SecretBytes(7 bytes)");
+        assert_eq!(
+            format!("{:?}", SecretBytes::new(b"hunter2".to_vec())),
+            "SecretBytes(7 bytes)"
+        );
     }
 }

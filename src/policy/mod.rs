@@ -1,0 +1,183 @@
+//! May this caller do this operation? Pure, and the sole maker of [`Permit`].
+//!
+//! # Why
+//! The engine takes a [`Permit`] and nothing else, and a permit owns the one operation that was judged: what was not
+//! allowed cannot be asked of the engine, and a permit for one thing cannot be used for another.
+
+mod permissions;
+mod permit;
+mod vault_policy;
+
+use std::sync::Arc;
+
+use crate::model::{Caller, Kind, Operation, OperationName, VaultEntry, VaultId};
+
+pub use permissions::{Permissions, SecretPermission, UnknownPermission};
+pub use permit::{Permit, Rule};
+pub use vault_policy::{Entry, Subject, VaultPolicy};
+
+/// The compiled policies of every vault. Cheap to clone: persistent.
+#[derive(Debug, Clone, Default)]
+pub struct Index {
+    vaults: imbl::HashMap<VaultId, Arc<VaultPolicy>>,
+}
+
+/// Why an operation was refused. The full reason is for the operator's eyes; callers get Azure's error and no more.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Denial {
+    /// No entry of the vault's access policies gives the caller this permission.
+    #[error("no access policy of vault {vault} gives {caller} the secrets permission '{permission}'")]
+    NoPermission {
+        /// The vault asked.
+        vault: VaultId,
+        /// Who asked, as `system:serviceaccount:<namespace>:<name>`.
+        caller: String,
+        /// The permission that an entry would have to give.
+        permission: &'static str,
+    },
+    /// The caller's token is bound to no pod, and no entry that gives the permission says `allowUnbound`.
+    #[error(
+        "{caller} showed a token that is bound to no pod, and no access policy of vault {vault} allows that"
+    )]
+    Unbound {
+        /// The vault asked.
+        vault: VaultId,
+        /// Who asked.
+        caller: String,
+    },
+    /// The operation belongs to another process's closed list.
+    #[error("{caller} may not do {operation:?}: it is on no list of this caller")]
+    NotOnList {
+        /// Who asked.
+        caller: String,
+        /// What was asked.
+        operation: OperationName,
+    },
+    /// `operate` asked for a Vault resource that `serve` does not see under that UID.
+    #[error("vault {vault} is not the resource for which this was asked")]
+    AnotherResource {
+        /// The vault asked.
+        vault: VaultId,
+    },
+}
+
+impl Denial {
+    /// Every denial is [`Kind::Denied`].
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        Kind::Denied
+    }
+
+    /// The permission that was missing, where that is the reason.
+    #[must_use]
+    pub const fn permission(&self) -> Option<&'static str> {
+        match self {
+            Self::NoPermission { permission, .. } => Some(permission),
+            Self::Unbound { .. } | Self::NotOnList { .. } | Self::AnotherResource { .. } => None,
+        }
+    }
+}
+
+/// How a caller is named in reasons and audit records.
+#[must_use]
+pub fn caller_name(caller: &Caller) -> String {
+    match caller {
+        Caller::ServiceAccount(account) => {
+            format!("system:serviceaccount:{}:{}", account.namespace, account.name)
+        }
+        Caller::Operator => "strongroom:operate".to_owned(),
+    }
+}
+
+impl Index {
+    /// Puts a vault's compiled policy in place of the one before.
+    pub fn set(&mut self, vault: VaultId, policy: Arc<VaultPolicy>) {
+        self.vaults.insert(vault, policy);
+    }
+
+    /// Forgets a vault's policy: nobody may do anything there.
+    pub fn remove(&mut self, vault: &VaultId) {
+        self.vaults.remove(vault);
+    }
+
+    /// The compiled policy of a vault.
+    #[must_use]
+    pub fn vault(&self, vault: &VaultId) -> Option<&Arc<VaultPolicy>> {
+        self.vaults.get(vault)
+    }
+
+    /// Judges, and consumes the operation either way.
+    ///
+    /// # Errors
+    /// [`Denial`] with its full reason.
+    pub fn decide(
+        &self,
+        caller: &Arc<Caller>,
+        vault: &Arc<VaultEntry>,
+        operation: Operation,
+        generation: u64,
+    ) -> Result<Permit, Denial> {
+        let rule = self.judge(caller, vault, &operation)?;
+        Ok(Permit::new(
+            Arc::clone(caller),
+            Arc::clone(vault),
+            operation,
+            rule,
+            generation,
+        ))
+    }
+
+    fn judge(&self, caller: &Caller, vault: &VaultEntry, operation: &Operation) -> Result<Rule, Denial> {
+        match (caller, required(operation)) {
+            (Caller::ServiceAccount(account), Required::Secrets(permission)) => {
+                let policy = self.vaults.get(&vault.id);
+                policy.map_or_else(
+                    || {
+                        Err(Denial::NoPermission {
+                            vault: vault.id.clone(),
+                            caller: caller_name(caller),
+                            permission: permission.as_str(),
+                        })
+                    },
+                    |policy| policy.judge(account, permission, &vault.id),
+                )
+            }
+            (Caller::Operator, Required::OperatorList) => match operation {
+                Operation::EnsureVault(ensure) if ensure.resource_uid != vault.uid => {
+                    Err(Denial::AnotherResource {
+                        vault: vault.id.clone(),
+                    })
+                }
+                _ => Ok(Rule::operator_list()),
+            },
+            (Caller::ServiceAccount(_), Required::OperatorList)
+            | (Caller::Operator, Required::Secrets(_)) => Err(Denial::NotOnList {
+                caller: caller_name(caller),
+                operation: operation.name(),
+            }),
+        }
+    }
+}
+
+enum Required {
+    Secrets(SecretPermission),
+    OperatorList,
+}
+
+/// Azure's table of operations and permissions ("Assign a Key Vault access policy"); `operate`'s list beside it.
+const fn required(operation: &Operation) -> Required {
+    match operation {
+        Operation::SetSecret(_) | Operation::UpdateSecret(_) => Required::Secrets(SecretPermission::Set),
+        Operation::GetSecret { .. } => Required::Secrets(SecretPermission::Get),
+        Operation::DeleteSecret { .. } => Required::Secrets(SecretPermission::Delete),
+        Operation::ListSecrets(_) | Operation::ListSecretVersions { .. } => {
+            Required::Secrets(SecretPermission::List)
+        }
+        Operation::EnsureVault(_) | Operation::EnsureGeneratedSecret(_) | Operation::DeleteOwned(_) => {
+            Required::OperatorList
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
