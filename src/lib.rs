@@ -1,3 +1,4 @@
 //! Strongroom: Azure Key Vault for any Kubernetes cluster.
+pub mod config;
 pub mod model;
 pub mod policy;

@@ -1,0 +1,234 @@
+//! Flags and environment, parsed once into one typed struct per role. Nobody else reads the environment.
+//!
+//! Static facts only: whatever changes while a process runs is a custom resource.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Azure Key Vault for any Kubernetes cluster.
+#[derive(Debug, Parser)]
+#[command(name = "strongroom", version, about, propagate_version = true)]
+pub struct Cli {
+    /// What this process is.
+    #[command(subcommand)]
+    pub role: Role,
+}
+
+/// One binary, one role a process.
+#[derive(Debug, Subcommand)]
+pub enum Role {
+    /// Data plane: the Azure Key Vault REST API, with the keys.
+    Serve(Serve),
+    /// Operator: reconciles custom resources; holds no key.
+    Operate(Operate),
+    /// Node plugin: mounts secrets into pods of its node.
+    Node(Node),
+    /// The data plane on this machine, without a cluster.
+    Dev(Dev),
+}
+
+/// Whether a pod-bound token must come from its pod's own address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum PodAddressCheck {
+    /// Refuse every address but the pod's own.
+    Enforce,
+    /// Refuse another pod's address, report the rest.
+    Report,
+    /// Look at no address.
+    Off,
+}
+
+/// What the in-cluster roles share.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// How much to log: error, warn, info, debug or trace. Dependencies are never logged below info.
+    #[arg(long, env = "STRONGROOM_LOG_LEVEL", default_value = "info")]
+    pub log_level: String,
+    /// Address of /metrics, /livez and /readyz (plain HTTP).
+    #[arg(long, env = "STRONGROOM_HEALTH_LISTEN", default_value = "0.0.0.0:8080")]
+    pub health_listen: SocketAddr,
+}
+
+/// `strongroom serve`.
+#[derive(Debug, Clone, Args)]
+pub struct Serve {
+    /// What the roles share.
+    #[command(flatten)]
+    pub common: Common,
+    /// The namespace of this installation.
+    #[arg(
+        long,
+        env = "STRONGROOM_RELEASE_NAMESPACE",
+        default_value = "strongroom-system"
+    )]
+    pub release_namespace: String,
+    /// The cluster's DNS domain.
+    #[arg(long, env = "STRONGROOM_CLUSTER_DOMAIN", default_value = "cluster.local")]
+    pub cluster_domain: String,
+    /// The one audience of workload tokens.
+    #[arg(long, env = "STRONGROOM_WORKLOAD_AUDIENCE", default_value = "strongroom.dev")]
+    pub workload_audience: String,
+    /// The audience of our own processes' tokens on the internal listener.
+    #[arg(
+        long,
+        env = "STRONGROOM_INTERNAL_AUDIENCE",
+        default_value = "internal.strongroom.dev"
+    )]
+    pub internal_audience: String,
+    /// Service account of the operator, in the release namespace.
+    #[arg(
+        long,
+        env = "STRONGROOM_OPERATE_ACCOUNT",
+        default_value = "strongroom-operate"
+    )]
+    pub operate_account: String,
+    /// Service account of the node plugin, in the release namespace.
+    #[arg(long, env = "STRONGROOM_NODE_ACCOUNT", default_value = "strongroom-node")]
+    pub node_account: String,
+    /// Whether a pod-bound token must come from its pod's own address.
+    #[arg(long, env = "STRONGROOM_POD_ADDRESS_CHECK", value_enum, default_value_t = PodAddressCheck::Report)]
+    pub pod_address_check: PodAddressCheck,
+    /// How old what reads rely on may be: 10s to 1h.
+    #[arg(long, env = "STRONGROOM_STALENESS_BOUND", default_value = "5m", value_parser = staleness_bound)]
+    pub staleness_bound: Duration,
+    /// Folder of the audit log.
+    #[arg(long, env = "STRONGROOM_AUDIT_DIR", default_value = "/var/log/strongroom")]
+    pub audit_dir: PathBuf,
+    /// Size at which an audit file is closed and the next begun.
+    #[arg(long, env = "STRONGROOM_AUDIT_MAX_BYTES", default_value_t = 128 << 20)]
+    pub audit_max_bytes: u64,
+    /// How many closed audit files are kept.
+    #[arg(long, env = "STRONGROOM_AUDIT_KEEP", default_value_t = 6)]
+    pub audit_keep: usize,
+    /// Address of the vaults' listener.
+    #[arg(long, env = "STRONGROOM_VAULT_LISTEN", default_value = "0.0.0.0:8443")]
+    pub vault_listen: SocketAddr,
+    /// Address of the internal listener.
+    #[arg(long, env = "STRONGROOM_INTERNAL_LISTEN", default_value = "0.0.0.0:8444")]
+    pub internal_listen: SocketAddr,
+}
+
+/// `strongroom operate`.
+#[derive(Debug, Clone, Args)]
+pub struct Operate {
+    /// What the roles share.
+    #[command(flatten)]
+    pub common: Common,
+    /// The namespace of this installation.
+    #[arg(
+        long,
+        env = "STRONGROOM_RELEASE_NAMESPACE",
+        default_value = "strongroom-system"
+    )]
+    pub release_namespace: String,
+    /// The cluster's DNS domain.
+    #[arg(long, env = "STRONGROOM_CLUSTER_DOMAIN", default_value = "cluster.local")]
+    pub cluster_domain: String,
+    /// This pod's name: its identity in the leader election.
+    #[arg(long, env = "STRONGROOM_POD_NAME")]
+    pub pod_name: String,
+    /// The internal listener, as `https://host` or `https://host:port`.
+    #[arg(long, env = "STRONGROOM_INTERNAL_URL")]
+    pub internal_url: String,
+    /// File of this process's own token for the internal listener.
+    #[arg(
+        long,
+        env = "STRONGROOM_INTERNAL_TOKEN_FILE",
+        default_value = "/var/run/secrets/strongroom.dev/token"
+    )]
+    pub internal_token_file: PathBuf,
+}
+
+/// `strongroom node`.
+#[derive(Debug, Clone, Args)]
+pub struct Node {
+    /// What the roles share.
+    #[command(flatten)]
+    pub common: Common,
+    /// The internal listener, as `https://host` or `https://host:port`.
+    #[arg(long, env = "STRONGROOM_INTERNAL_URL")]
+    pub internal_url: String,
+    /// File of this process's own token for the internal listener.
+    #[arg(
+        long,
+        env = "STRONGROOM_INTERNAL_TOKEN_FILE",
+        default_value = "/var/run/secrets/strongroom.dev/token"
+    )]
+    pub internal_token_file: PathBuf,
+    /// The trust bundle (ConfigMap strongroom-ca, mounted); may appear after the process starts.
+    #[arg(long, env = "STRONGROOM_CA_FILE", default_value = "/etc/strongroom/ca/ca.crt")]
+    pub ca_file: PathBuf,
+    /// Name of this node.
+    #[arg(long, env = "STRONGROOM_NODE_NAME")]
+    pub node_name: String,
+    /// The kubelet's folder, mounted with Bidirectional propagation at the same path.
+    #[arg(long, env = "STRONGROOM_KUBELET_DIR", default_value = "/var/lib/kubelet")]
+    pub kubelet_dir: PathBuf,
+}
+
+/// `strongroom dev`.
+#[derive(Debug, Clone, Args)]
+pub struct Dev {
+    /// How much to log: error, warn, info, debug or trace. Dependencies are never logged below info.
+    #[arg(long, env = "STRONGROOM_LOG_LEVEL", default_value = "info")]
+    pub log_level: String,
+    /// Address of the vaults' listener; loopback only. Port 0 takes a free one.
+    #[arg(long, env = "STRONGROOM_DEV_LISTEN", default_value = "127.0.0.1:0")]
+    pub listen: SocketAddr,
+    /// Written, as JSON, when the vault answers: vaultUri, caFile, tenantId, tokenFile, pid. The other files stand beside it.
+    #[arg(long, env = "STRONGROOM_DEV_READY_FILE")]
+    pub ready_file: PathBuf,
+    /// Vaults and access policies as YAML; without it, one vault `demo` and one policy that gives everything.
+    #[arg(long, env = "STRONGROOM_DEV_APPLY")]
+    pub apply: Option<PathBuf>,
+    /// Key (PKCS#8 PEM) that signs the service-account tokens that are accepted; made anew without it.
+    #[arg(long, env = "STRONGROOM_DEV_ISSUER_KEY")]
+    pub issuer_key: Option<PathBuf>,
+}
+
+fn staleness_bound(text: &str) -> Result<Duration, String> {
+    let seconds = [("s", 1), ("m", 60), ("h", 3600)]
+        .into_iter()
+        .find_map(|(unit, factor)| text.strip_suffix(unit)?.parse::<u64>().ok()?.checked_mul(factor));
+    seconds
+        .filter(|seconds| (10..=3600).contains(seconds))
+        .map(Duration::from_secs)
+        .ok_or_else(|| "give 10s to 1h, as 30s, 5m or 1h".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_staleness_bound_is_ten_seconds_to_an_hour() {
+        for (text, seconds) in [("10s", 10), ("5m", 300), ("1h", 3600), ("60m", 3600)] {
+            assert_eq!(staleness_bound(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for bad in [
+            "",
+            "s",
+            "9s",
+            "2h",
+            "61m",
+            "5",
+            "-5m",
+            "5 m",
+            "ä",
+            "99999999999999999999s",
+            "300000000000000000h",
+        ] {
+            assert!(staleness_bound(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}
