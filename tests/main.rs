@@ -1,1 +1,3 @@
-//! Tests through the outside of the product.
+//! Tests through the outside of the product, in one binary.
+
+mod rooms;
