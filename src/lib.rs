@@ -1,5 +1,6 @@
 //! Strongroom: Azure Key Vault for any Kubernetes cluster.
 pub mod config;
+pub mod crd;
 pub mod model;
 pub mod policy;
 pub mod store;

@@ -1,0 +1,60 @@
+//! Status conditions in the kstatus convention.
+
+use std::borrow::Cow;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One aspect of how this object is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// Which aspect. `Ready` is always there; the others appear only while they are true.
+    #[serde(rename = "type")]
+    #[schemars(length(max = 64))]
+    pub type_: Cow<'static, str>,
+    /// `True`, `False` or `Unknown`.
+    #[schemars(extend("enum" = ["True", "False", "Unknown"]))]
+    pub status: Cow<'static, str>,
+    /// Why, in one word that programs may compare.
+    #[schemars(length(max = 128))]
+    pub reason: Cow<'static, str>,
+    /// Why, in a sentence for people, and what to do about it.
+    #[schemars(length(max = 4096))]
+    pub message: String,
+    /// When `status` last changed.
+    pub last_transition_time: Time,
+    /// The `metadata.generation` that was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+}
+
+/// The conditions that our kinds have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ConditionType {
+    /// The object does what it says. On every object.
+    Ready,
+    /// Nothing will change until a person changes something (kstatus: failed). There only while true.
+    Stalled,
+    /// An `AccessPolicy` has entries beyond the limit of its vault, which grant nothing. There only while true.
+    LimitExceeded,
+    /// The object of a `Secret` was deleted through the API and is not made again. There only while true.
+    Deleted,
+    /// Somebody else owns what this object would make. There only while true.
+    Conflict,
+}
+
+impl ConditionType {
+    /// The text in `type`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "Ready",
+            Self::Stalled => "Stalled",
+            Self::LimitExceeded => "LimitExceeded",
+            Self::Deleted => "Deleted",
+            Self::Conflict => "Conflict",
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! What the derived schemas need before an API server gets them.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
+};
+
+use super::labels;
+
+/// Takes `nullable` out (a field is there or it is not; null is refused) and labels the definition as ours.
+pub(super) fn tidy(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    for version in &mut crd.spec.versions {
+        if let Some(schema) = version
+            .schema
+            .as_mut()
+            .and_then(|schema| schema.open_api_v3_schema.as_mut())
+        {
+            forbid_null(schema);
+        }
+    }
+    crd.metadata
+        .labels
+        .get_or_insert_default()
+        .insert(labels::MANAGED_BY.to_owned(), labels::STRONGROOM.to_owned());
+    crd
+}
+
+fn forbid_null(schema: &mut JSONSchemaProps) {
+    schema.nullable = None;
+    for property in schema
+        .properties
+        .iter_mut()
+        .flat_map(|properties| properties.values_mut())
+    {
+        forbid_null(property);
+    }
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = schema.items.as_mut() {
+        forbid_null(items);
+    }
+}

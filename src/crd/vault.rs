@@ -1,0 +1,88 @@
+//! `Vault`.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Condition;
+
+/// What this vault is like.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[kube(
+    group = "strongroom.dev",
+    version = "v1alpha1",
+    kind = "Vault",
+    plural = "vaults",
+    singular = "vault",
+    shortname = "vlt",
+    category = "strongroom",
+    namespaced,
+    status = "VaultStatus",
+    derive = "PartialEq",
+    doc = "A vault: a store of secrets with an address of its own, which speaks the Azure Key Vault REST API. \
+           Pods reach it at https://<name>.<namespace>.svc with their service account's token; who may do what in it \
+           is said by the AccessPolicies of the namespace.",
+    validation = Rule::new("self.metadata.name.size() >= 3 && self.metadata.name.size() <= 24 && \
+        self.metadata.name.matches('^[a-z](-?[a-z0-9])*$')")
+        .message("a vault's name has 3 to 24 characters of a-z, 0-9 and '-', starts with a letter, does not end with \
+        '-' and has no '--' (Azure Key Vault's rule)"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "URI", type_ = "string", json_path = ".status.uri"),
+    printcolumn(name = "Secrets", type_ = "integer", json_path = ".status.secrets"),
+    printcolumn(name = "Deleted", type_ = "integer", json_path = ".status.deletedSecrets", priority = 1),
+    printcolumn(name = "Next expiry", type_ = "string", json_path = ".status.nextExpiry", priority = 1),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(
+    "self.?softDelete.?retentionDays.orValue(90) == oldSelf.?softDelete.?retentionDays.orValue(90)")
+    .message("softDelete.retentionDays can't be changed once the vault exists (Azure Key Vault's rule)"))]
+pub struct VaultSpec {
+    /// What happens to secrets that are deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub soft_delete: Option<SoftDelete>,
+}
+
+/// Soft delete: it is always on, as in Azure.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SoftDelete {
+    /// For how many days a deleted secret is kept: 7 to 90; 90 where it is left out. It can't be changed later; a
+    /// Vault that is deleted and applied again goes on with the number that it had first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 7, max = 90))]
+    pub retention_days: Option<i32>,
+}
+
+/// How this vault is doing. Strongroom's operator writes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VaultStatus {
+    /// The `metadata.generation` that this status is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The vault's address: what an Azure SDK takes as `vault_url`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub uri: Option<String>,
+    /// How many secrets it holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<i64>,
+    /// How many deleted secrets it still keeps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deleted_secrets: Option<i64>,
+    /// When the next of its secrets expires (`exp` of a newest version); absent where none will.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_expiry: Option<Time>,
+    /// `Ready`: the vault answers at its address. `Stalled`: a person must act. `Conflict`: a Service of the vault's
+    /// name belongs to somebody else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
