@@ -4,3 +4,4 @@ pub mod crd;
 pub mod model;
 pub mod policy;
 pub mod store;
+pub mod wire;
