@@ -1,6 +1,7 @@
 //! Strongroom: Azure Key Vault for any Kubernetes cluster.
 pub mod config;
 pub mod crd;
+pub mod crypto;
 pub mod model;
 pub mod policy;
 pub mod store;

@@ -1,0 +1,242 @@
+//! The keys at rest: root key, one key per vault, and what is derived from the root by label.
+
+use std::sync::Arc;
+
+use aws_lc_rs::hkdf;
+use zeroize::Zeroizing;
+
+use crate::model::{SecretBytes, VaultUuid};
+
+use super::seal::{self, Header, RecordType};
+use super::{CryptoError, NamingKey, random};
+
+/// Bytes of a symmetric key, wiped when dropped; on the heap, so that moving a key leaves no copy behind.
+pub(super) type KeyBytes = Box<Zeroizing<[u8; 32]>>;
+
+const LABEL_SEALING: &[u8] = b"strongroom/root/v1/sealing";
+const LABEL_NAMING: &[u8] = b"strongroom/root/v1/naming";
+const LABEL_PAGING: &[u8] = b"strongroom/root/v1/paging";
+/// The name under which a vault's key is wrapped; it never leaves the vault's head.
+const WRAPPED_NAME: &str = "vault-key";
+/// The only term until keys rotate.
+const FIRST_TERM: u32 = 1;
+
+/// One installation's own identity: random, made once, bound into everything that it seals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct InstallationId(pub [u8; 16]);
+
+/// The key from which everything else is reached. Its provider keeps it; it never stands in a record.
+pub struct RootKey {
+    key: KeyBytes,
+    version: u32,
+    sealing: SealingKey,
+    naming: NamingKey,
+    paging: SealingKey,
+}
+
+impl RootKey {
+    /// Takes the 32 bytes that a provider kept.
+    ///
+    /// # Errors
+    /// [`CryptoError::KeyLength`], [`CryptoError::Derive`].
+    pub fn from_bytes(bytes: &SecretBytes) -> Result<Self, CryptoError> {
+        Self::derived_from(key_bytes(bytes.expose())?)
+    }
+
+    /// Makes a new one.
+    ///
+    /// # Errors
+    /// [`CryptoError::Random`], [`CryptoError::Derive`].
+    pub fn generate() -> Result<Self, CryptoError> {
+        Self::derived_from(fresh_key()?)
+    }
+
+    fn derived_from(key: KeyBytes) -> Result<Self, CryptoError> {
+        let version = FIRST_TERM;
+        Ok(Self {
+            sealing: SealingKey::new(version, derive(&key, LABEL_SEALING)?),
+            naming: NamingKey::new(&derive(&key, LABEL_NAMING)?),
+            paging: SealingKey::new(version, derive(&key, LABEL_PAGING)?),
+            key,
+            version,
+        })
+    }
+
+    /// Its 32 bytes, for the provider that keeps them.
+    #[must_use]
+    pub fn to_bytes(&self) -> SecretBytes {
+        SecretBytes::new(self.key.to_vec())
+    }
+
+    /// Which root key this is; records under it name this number as their term.
+    #[must_use]
+    pub const fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// Seals the installation's own records: sentinel, installation, certificate authority, heads of vaults.
+    #[must_use]
+    pub fn sealing_key(&self) -> SealingKey {
+        self.sealing.clone()
+    }
+
+    /// Makes the names of records.
+    #[must_use]
+    pub fn naming_key(&self) -> NamingKey {
+        self.naming.clone()
+    }
+
+    /// Seals the tokens by which lists are continued.
+    #[must_use]
+    pub fn paging_key(&self) -> SealingKey {
+        self.paging.clone()
+    }
+}
+
+/// One vault's key: random, wrapped inside the vault's head. Everything of the vault is sealed under it, so destroying it
+/// destroys the vault.
+pub struct VaultKey {
+    vault: VaultUuid,
+    sealing: SealingKey,
+}
+
+impl VaultKey {
+    /// Makes a new one for this vault.
+    ///
+    /// # Errors
+    /// [`CryptoError::Random`].
+    pub fn generate(vault: VaultUuid) -> Result<Self, CryptoError> {
+        Ok(Self {
+            vault,
+            sealing: SealingKey::new(FIRST_TERM, fresh_key()?),
+        })
+    }
+
+    /// The key, sealed under the root's sealing key and bound to its vault and installation.
+    ///
+    /// # Errors
+    /// [`CryptoError::Random`], [`CryptoError::Derive`], [`CryptoError::Seal`].
+    pub fn wrap(&self, root: &SealingKey, installation: &InstallationId) -> Result<Vec<u8>, CryptoError> {
+        let mut plain = Zeroizing::new([0; 36]);
+        let (term, key) = plain.split_at_mut(4);
+        term.copy_from_slice(&self.sealing.term.to_be_bytes());
+        key.copy_from_slice(self.sealing.key.as_slice());
+        let header = Header {
+            record_type: RecordType::VaultKey,
+            vault: self.vault,
+            incarnation: [0; 16],
+            term: root.term,
+            rev: 0,
+        };
+        seal::seal(root, installation, &header, WRAPPED_NAME, plain.as_slice())
+    }
+
+    /// Opens what [`VaultKey::wrap`] made for this vault.
+    ///
+    /// # Errors
+    /// As [`seal::open`]; [`CryptoError::DoesNotOpen`] where it is another vault's.
+    pub fn unwrap(
+        root: &SealingKey,
+        installation: &InstallationId,
+        vault: VaultUuid,
+        wrapped: &[u8],
+    ) -> Result<Self, CryptoError> {
+        let (header, plain) = seal::open(root, installation, RecordType::VaultKey, WRAPPED_NAME, wrapped)?;
+        if header.vault != vault {
+            return Err(CryptoError::DoesNotOpen);
+        }
+        let (term, key) = plain
+            .expose()
+            .split_first_chunk::<4>()
+            .ok_or(CryptoError::KeyLength)?;
+        Ok(Self {
+            vault,
+            sealing: SealingKey::new(u32::from_be_bytes(*term), key_bytes(key)?),
+        })
+    }
+
+    /// Seals the vault's objects.
+    #[must_use]
+    pub const fn sealing_key(&self) -> &SealingKey {
+        &self.sealing
+    }
+}
+
+/// A key under which records are sealed, and its term. Clones share the bytes, which are wiped with the last of them.
+#[derive(Clone)]
+pub struct SealingKey {
+    term: u32,
+    key: Arc<KeyBytes>,
+}
+
+impl SealingKey {
+    fn new(term: u32, key: KeyBytes) -> Self {
+        Self {
+            term,
+            key: Arc::new(key),
+        }
+    }
+
+    /// Which key this is: records under it name this number.
+    #[must_use]
+    pub const fn term(&self) -> u32 {
+        self.term
+    }
+
+    pub(super) fn secret(&self) -> &[u8] {
+        self.key.as_slice()
+    }
+}
+
+macro_rules! debug_without_key {
+    ($($name:ident),*) => {$(
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(stringify!($name))
+            }
+        }
+    )*};
+}
+debug_without_key!(RootKey, VaultKey, SealingKey);
+
+/// HKDF with SHA-256 (RFC 5869): extract and expand.
+pub(super) fn hkdf_sha256(
+    salt: &[u8],
+    secret: &[u8],
+    info: &[u8],
+    out: &mut [u8],
+) -> Result<(), CryptoError> {
+    struct Length(usize);
+    impl hkdf::KeyType for Length {
+        fn len(&self) -> usize {
+            self.0
+        }
+    }
+    hkdf::Salt::new(hkdf::HKDF_SHA256, salt)
+        .extract(secret)
+        .expand(&[info], Length(out.len()))
+        .and_then(|okm| okm.fill(out))
+        .map_err(|_| CryptoError::Derive)
+}
+
+/// A key of its own for one purpose of the root: HKDF without salt (the root is uniformly random), the label as info.
+fn derive(root: &KeyBytes, label: &[u8]) -> Result<KeyBytes, CryptoError> {
+    let mut out = KeyBytes::new(Zeroizing::new([0; 32]));
+    hkdf_sha256(&[], root.as_slice(), label, out.as_mut_slice())?;
+    Ok(out)
+}
+
+fn fresh_key() -> Result<KeyBytes, CryptoError> {
+    let mut key = KeyBytes::new(Zeroizing::new([0; 32]));
+    random::fill(key.as_mut_slice())?;
+    Ok(key)
+}
+
+fn key_bytes(bytes: &[u8]) -> Result<KeyBytes, CryptoError> {
+    if bytes.len() != 32 {
+        return Err(CryptoError::KeyLength);
+    }
+    let mut key = KeyBytes::new(Zeroizing::new([0; 32]));
+    key.copy_from_slice(bytes);
+    Ok(key)
+}

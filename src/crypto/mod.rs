@@ -1,0 +1,22 @@
+//! Seal, keyring, random, JOSE, X.509: the only room that names cryptographic crates.
+//!
+//! # Why
+//! - Every sealed record has a key of its own, derived with a fresh salt, so no key is ever used twice and no counter of
+//!   uses is needed; what a record is (installation, vault, type, name, incarnation, term, rev) is bound into it, so that a
+//!   record which was moved, renamed or rolled back to another place does not open.
+//! - Key material lives in types that are wiped when dropped and can't be printed.
+//! - Tokens are verified with listed asymmetric algorithms only, and only with the one that fits the key.
+
+mod error;
+pub mod jose;
+pub mod keyring;
+pub mod mac;
+mod pem;
+pub mod random;
+pub mod seal;
+
+pub use error::CryptoError;
+pub use jose::{IssuerKey, JwkSet, SigningAlgorithm, TokenHeader, VerificationKey};
+pub use keyring::{InstallationId, RootKey, SealingKey, VaultKey};
+pub use mac::NamingKey;
+pub use seal::{Header, RecordType};
