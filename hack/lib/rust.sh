@@ -1,0 +1,24 @@
+# Shared by the scripts of hack/ that build Rust (bash); needs common.sh.
+
+# need_rust: cargo and the toolchain of rust-toolchain.toml, and where its output goes: outside the tree, so
+# that a clean clone finds the dependencies built.
+need_rust() {
+	need_packages gcc libc6-dev
+	if ! command -v cargo >/dev/null && [ -x "$HOME/.cargo/bin/cargo" ]; then
+		PATH=$HOME/.cargo/bin:$PATH
+	fi
+	if ! command -v cargo >/dev/null && [ "$(id -u)" = 0 ] && apt-cache show rustup >/dev/null 2>&1; then
+		need_packages rustup
+	fi
+	command -v cargo >/dev/null || fail "Rust is needed: install rustup (https://rustup.rs), then run this again"
+	export PATH CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
+	(cd "$REPO" && cargo --version >/dev/null 2>&1) ||
+		fail "cargo does not start with the toolchain of rust-toolchain.toml: try 'rustup toolchain install' in $REPO"
+}
+
+# build_image: builds the product, makes its image, prints the image's reference.
+build_image() {
+	step "building strongroom"
+	(cd "$REPO" && cargo build --quiet --locked --profile image) || fail "cargo build failed"
+	"$REPO/hack/image.sh" "$CARGO_TARGET_DIR/image/strongroom"
+}
