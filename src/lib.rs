@@ -1,4 +1,5 @@
 //! Strongroom: Azure Key Vault for any Kubernetes cluster.
+pub mod client;
 pub mod compile;
 pub mod config;
 pub mod crd;
