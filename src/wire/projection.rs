@@ -56,6 +56,10 @@ pub enum ServeFrame {
     /// Nothing new: sent every [`ServeFrame::PING_SECONDS`] so that a dead peer is noticed.
     #[n(3)]
     Ping,
+    /// The workload pod is being deleted: a mount that still waits for its first files is given up. Access goes on until
+    /// the pod is gone, so files may follow.
+    #[n(4)]
+    PodEnding,
 }
 
 /// A refusal.
@@ -159,7 +163,7 @@ impl Frame for ServeFrame {
             Self::Refused(Refused { message, .. }) | Self::Unavailable(Unavailable { message, .. }) => {
                 message.len() + 64
             }
-            Self::Ping => 8,
+            Self::Ping | Self::PodEnding => 8,
         }
     }
 
