@@ -1,4 +1,5 @@
 //! Tests through the outside of the product, in one binary.
 
+mod e2e;
 mod generated;
 mod rooms;

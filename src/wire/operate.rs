@@ -348,7 +348,7 @@ mod owned_list {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{FrameDecoder, encode};
+    use crate::wire::{FrameDecoder, encode};
     use super::*;
     use proptest::prelude::*;
 

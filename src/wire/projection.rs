@@ -192,7 +192,7 @@ fn read_cbor<'b, T: Decode<'b, ()>>(payload: &'b [u8]) -> Result<T, InvalidFrame
 
 #[cfg(test)]
 mod tests {
-    use super::super::{FileMode, FilePath, FrameDecoder, PlannedFile, encode};
+    use crate::wire::{FileMode, FilePath, FrameDecoder, PlannedFile, encode};
     use super::*;
     use proptest::prelude::*;
 

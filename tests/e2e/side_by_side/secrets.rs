@@ -1,0 +1,144 @@
+//! The official Azure SDK for Python, with default options, from a pod.
+
+use crate::e2e::harness::{policy, tenant};
+
+#[test]
+#[ignore = "needs a cluster"]
+fn the_azure_sdk_sets_reads_lists_updates_and_deletes_with_default_options() {
+    let tenant = tenant("the_azure_sdk_sets_reads_lists_updates_and_deletes");
+    tenant.vault(&["all"]);
+    tenant.pod("client", "app", None);
+    let said = tenant.python("client", SDK).ok();
+    assert!(said.trim_end().ends_with("everything held"), "{said}");
+}
+
+const SDK: &str = r#"
+from datetime import datetime, timezone, timedelta
+from azure.core.exceptions import ResourceNotFoundError, ResourceExistsError, HttpResponseError
+one = client.set_secret("Db-Password", "first", content_type="text/plain", tags={"team": "shop"})
+assert one.id.startswith(url + "/secrets/"), one.id
+assert len(one.properties.version) == 32
+assert one.properties.recovery_level == "Recoverable+Purgeable" and one.properties.recoverable_days == 90
+two = client.set_secret("db-password", "second \u00e4\U0001F511 \"quoted\" \\ \n")
+assert client.get_secret("DB-PASSWORD").value == "second \u00e4\U0001F511 \"quoted\" \\ \n"
+assert client.get_secret("db-password", one.properties.version).value == "first"
+assert client.get_secret("db-password", one.properties.version).properties.content_type == "text/plain"
+for n in range(60):
+    client.set_secret(f"many-{n:03d}", str(n))
+names = [p.name.lower() for p in client.list_properties_of_secrets()]
+assert len(names) == 61 and names == sorted(names), names
+versions = {p.version for p in client.list_properties_of_secret_versions("db-password")}
+assert versions == {one.properties.version, two.properties.version}, versions
+assert list(client.list_properties_of_secret_versions("never-was")) == []
+for n in range(30):
+    client.set_secret("often", str(n))
+assert len(list(client.list_properties_of_secret_versions("often", max_page_size=7))) == 30
+updated = client.update_secret_properties("db-password", tags={"a": "b"}, content_type="x")
+assert updated.tags == {"a": "b"} and updated.content_type == "x"
+assert client.get_secret("db-password").value.startswith("second")
+client.update_secret_properties("db-password", enabled=False)
+def refused(status, inner, call):
+    try:
+        call()
+    except HttpResponseError as e:
+        body = json.loads(e.response.text())["error"]
+        got = (e.status_code, (body.get("innererror") or {}).get("code", body["code"]))
+        assert got == (status, inner), (got, body)
+        return e
+    raise AssertionError("not refused: " + inner)
+refused(403, "SecretDisabled", lambda: client.get_secret("db-password"))
+client.update_secret_properties("db-password", enabled=True)
+assert client.get_secret("db-password").value.startswith("second")
+now = datetime.now(timezone.utc)
+client.set_secret("early", "x", not_before=now + timedelta(hours=1))
+client.set_secret("late", "x", expires_on=now - timedelta(hours=1))
+for name in ("early", "late"):
+    try:
+        client.get_secret(name)
+        raise AssertionError(name)
+    except HttpResponseError as e:
+        assert e.status_code == 403, e
+client.update_secret_properties("late", expires_on=now + timedelta(hours=1))
+assert client.get_secret("late").value == "x"
+e = refused(404, "SecretNotFound", lambda: client.get_secret("never-was"))
+assert isinstance(e, ResourceNotFoundError)
+refused(404, "SecretNotFound", lambda: client.get_secret("db-password", "0" * 32))
+refused(400, "BadParameter", lambda: client.set_secret("bad_name", "x"))
+refused(400, "BadParameter", lambda: client.set_secret("big", "x" * (25 * 1024 + 1)))
+assert client.set_secret("big", "x" * (25 * 1024)).properties.version
+refused(400, "BadParameter", lambda: client.set_secret("tags", "x", tags={str(n): "" for n in range(16)}))
+client.set_secret("gone", "x")
+import requests
+deleted = requests.delete(url + "/secrets/gone?api-version=7.4", headers={"Authorization": "Bearer " + token()}, verify=ca)
+body = deleted.json()
+assert deleted.status_code == 200 and body["recoveryId"] == url + "/deletedsecrets/gone", body
+assert body["scheduledPurgeDate"] - body["deletedDate"] == 90 * 86400, body
+refused(404, "SecretNotFound", lambda: client.get_secret("gone"))
+e = refused(409, "ObjectIsDeletedButRecoverable", lambda: client.set_secret("gone", "y"))
+assert isinstance(e, ResourceExistsError)
+assert "gone" not in [p.name for p in client.list_properties_of_secrets()]
+assert list(client.list_properties_of_secret_versions("gone")) == []
+page = requests.get(url + "/secrets?api-version=7.4&maxresults=3", headers={"Authorization": "Bearer " + token()}, verify=ca).json()
+assert len(page["value"]) == 3 and page["nextLink"].startswith(url), page["nextLink"]
+tampered = page["nextLink"][:-2] + ("AA" if not page["nextLink"].endswith("AA") else "BB")
+bad = requests.get(tampered, headers={"Authorization": "Bearer " + token()}, verify=ca)
+assert bad.status_code == 400, bad.text
+for version in ("7.0", "7.4", "7.5", "7.6", "2025-07-01", "2026-04-01"):
+    assert requests.get(url + "/secrets/big?api-version=" + version, headers={"Authorization": "Bearer " + token()}, verify=ca).status_code == 200
+print("everything held")
+"#;
+
+#[test]
+#[ignore = "needs a cluster"]
+fn a_permission_is_enough_for_its_operations_and_no_other() {
+    let tenant = tenant("a_permission_is_enough_for_its_operations");
+    tenant.vault(&["all"]);
+    let mut yaml = String::new();
+    for permission in ["get", "list", "set", "delete"] {
+        yaml.push_str(&format!(
+            "---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: only-{permission}}}\n{}",
+            policy(
+                &format!("only-{permission}"),
+                &format!("only-{permission}"),
+                &[permission]
+            )
+        ));
+        yaml.push_str(&crate::e2e::harness::pod(
+            &format!("only-{permission}"),
+            &format!("only-{permission}"),
+            None,
+        ));
+    }
+    tenant.apply(&yaml).ok();
+    tenant
+        .kubectl(&["wait", "--for=condition=Ready", "--timeout=45s", "pod", "--all"])
+        .ok();
+    tenant.pod("client", "app", None);
+    tenant.python("client", "client.set_secret('shared', 'x')").ok();
+    for permission in ["get", "list", "set", "delete"] {
+        let said = tenant.python(&format!("only-{permission}"), ONE_PERMISSION).ok();
+        assert_eq!(
+            said.trim(),
+            permission,
+            "what a caller with only {permission} could do"
+        );
+    }
+}
+
+const ONE_PERMISSION: &str = r#"
+import requests
+h = {"Authorization": "Bearer " + token()}
+v = "?api-version=7.4"
+could = []
+def attempt(name, response):
+    if response.status_code == 200:
+        could.append(name)
+    else:
+        e = response.json()["error"]
+        assert (response.status_code, e["code"], e["innererror"]["code"]) == (403, "Forbidden", "ForbiddenByPolicy"), e
+attempt("get", requests.get(url + "/secrets/shared" + v, headers=h, verify=ca))
+attempt("list", requests.get(url + "/secrets" + v, headers=h, verify=ca))
+attempt("set", requests.put(url + "/secrets/made-here" + v, headers=h, json={"value": "y"}, verify=ca))
+attempt("delete", requests.delete(url + "/secrets/shared" + v, headers=h, verify=ca))
+print(" ".join(could))
+"#;
