@@ -17,8 +17,7 @@ kubeconfig: ## The path of the cluster's kubeconfig
 	@hack/cluster.sh kubeconfig
 
 image: ## The product's image from this tree; prints its reference
-	@cargo build --quiet --profile image
-	@hack/image.sh "$${CARGO_TARGET_DIR:-target}/image/strongroom"
+	@hack/image.sh
 
 e2e-image: ## The image of the end-to-end tests' clients; prints its reference
 	@hack/e2e-image.sh

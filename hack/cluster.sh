@@ -70,7 +70,7 @@ node_image() {
 
 # choose_engine: sets ENGINE, and IMAGE, the node image that the engine has.
 choose_engine() {
-	local folder private
+	local folder private old
 	IMAGE=$PUBLISHED_NODE
 	if ENGINE=$(own_engine); then
 		[ "$ENGINE" != podman ] || export KIND_EXPERIMENTAL_PROVIDER=podman
@@ -89,11 +89,23 @@ choose_engine() {
 	if ! "$ENGINE" image inspect "$IMAGE" >/dev/null 2>&1; then
 		step "loading the node image into $ENGINE"
 		"$ENGINE" load -q -i "$folder/node.tar" >/dev/null
+		# Earlier ones are of no more use; one that a container still has stays until the next time.
+		for old in $("$ENGINE" image ls --format '{{.Repository}}:{{.Tag}}' localhost/strongroom/node); do
+			[ "$old" = "$IMAGE" ] || "$ENGINE" image rm "$old" >/dev/null 2>&1 || true
+		done
 	fi
 }
 
 # recipe: a hash of what the cluster's shape is made of.
 recipe() { hash_of "$CONFIG" "$HACK/cluster"; }
+
+# node_runs: the node's container is there and was not stopped.
+node_runs() {
+	[ -f "$STATE" ] || return 1
+	source "$STATE"
+	PATH=$CACHE/bin:$PATH
+	[ "$("$STRONGROOM_ENGINE" inspect -f '{{.State.Running}}' "$NODE" 2>/dev/null)" = true ]
+}
 
 # is_up: the node runs, the API answers, and the node is Ready.
 is_up() {
@@ -104,14 +116,25 @@ is_up() {
 		-o 'jsonpath={.status.conditions[?(@.type=="Ready")].status}' 2>/dev/null)" = True ]
 }
 
+# found: is_up, and says so.
+found() {
+	is_up || return 1
+	[ "$STRONGROOM_RECIPE" = "$(recipe)" ] ||
+		step "note: kind-config.yaml or hack/cluster changed since this cluster was made; 'make clean cluster' makes it anew"
+	step "cluster $NAME is up"
+}
+
 up() {
-	if is_up; then
-		[ "$STRONGROOM_RECIPE" = "$(recipe)" ] ||
-			step "note: kind-config.yaml or hack/cluster changed since this cluster was made; 'make clean cluster' makes it anew"
-		step "cluster $NAME is up"
-		return 0
-	fi
+	local _
+	if found; then return 0; fi
 	take_lock
+	if node_runs; then
+		step "the node runs, but isn't Ready: waiting for it"
+		for _ in $(seq 40); do
+			if found; then return 0; fi
+			sleep 1
+		done
+	fi
 	tools
 	PATH=$CACHE/bin:$PATH
 	choose_engine

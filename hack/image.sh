@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes the product's image from a built program, with no engine and no registry: image.sh BINARY
+# Makes the product's image, with no engine and no registry: image.sh [BINARY]
+# From BINARY, a built program; without one, it builds the program from this tree first.
 #
 # Prints its reference, localhost/strongroom/strongroom:TAG; the tag is a hash of the content. The archive is
 # $CACHE/images/strongroom-TAG.tar, where hack/load.sh finds it by the reference.
@@ -7,8 +8,14 @@
 HACK=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$HACK/lib/common.sh"
 
-binary=${1:?the path of the built program}
-[ -x "$binary" ] || fail "$binary isn't there: build it first (make image does)"
+if [ $# = 0 ]; then
+	source "$HACK/lib/rust.sh"
+	need_rust
+	build_image
+	exit
+fi
+binary=$1
+[ -x "$binary" ] || fail "$binary isn't there, or isn't a program"
 binary=$(realpath "$binary")
 authorities=/etc/ssl/certs/ca-certificates.crt
 [ -f "$authorities" ] || fail "$authorities is missing: install the package ca-certificates"

@@ -42,7 +42,7 @@ start_private_engine() {
 	stop_private_engine
 	step "starting a private container engine (log: $log)"
 	mkdir -p "$PRIVATE_RUN" "$PRIVATE_DATA"
-	echo '{}' >"$PRIVATE_RUN/daemon.json"
+	echo "{\"deprecated-key-path\": \"$PRIVATE_DATA/key.json\"}" >"$PRIVATE_RUN/daemon.json"
 	# No chain of iptables and no sysctl of this machine is touched: the node needs no way out, and this
 	# machine reaches it by its bridge. (Inside the node's own network, iptables is used.)
 	PATH=$bin:$PATH:/usr/sbin:/sbin setsid dockerd --config-file "$PRIVATE_RUN/daemon.json" \
@@ -81,4 +81,7 @@ stop_private_engine() {
 	awk -v a="$PRIVATE_RUN/" -v b="$PRIVATE_DATA/" 'index($5, a) == 1 || index($5, b) == 1 { print $5 }' /proc/self/mountinfo |
 		sort -r | while read -r mount; do umount -l "$mount"; done
 	rm -rf --one-file-system "$PRIVATE_RUN"
+	# What an engine makes wherever its own folders are: only what is empty is removed.
+	for mount in /sys/fs/cgroup/docker /sys/fs/cgroup/*/docker; do rmdir "$mount" 2>/dev/null || true; done
+	find /run/containerd /run/docker -depth -type d -empty -delete 2>/dev/null || true
 }

@@ -7,6 +7,7 @@ REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 CACHE=${STRONGROOM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/strongroom}
 : "${STRONGROOM_STARTED:=$(date +%s)}"
 export STRONGROOM_STARTED
+mkdir -p "$CACHE/logs"
 
 # All that is said goes to standard error; standard output is for what another script reads.
 step() { printf '[%3ds] %s\n' "$(($(date +%s) - STRONGROOM_STARTED))" "$*" >&2; }
