@@ -1,0 +1,8 @@
+//! The clock, metrics, logs and the health listener.
+
+pub mod clock;
+pub mod health;
+pub mod logs;
+pub mod metrics;
+
+pub use metrics::Metrics;
