@@ -6,7 +6,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 
 use super::labels;
 
-/// Takes `nullable` out (a field is there or it is not; null is refused) and labels the definition as ours.
+/// Takes `nullable` out (a field is there or it is not; null is refused) and names the product it belongs to.
 pub(super) fn tidy(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         if let Some(schema) = version
@@ -20,7 +20,7 @@ pub(super) fn tidy(mut crd: CustomResourceDefinition) -> CustomResourceDefinitio
     crd.metadata
         .labels
         .get_or_insert_default()
-        .insert(labels::MANAGED_BY.to_owned(), labels::STRONGROOM.to_owned());
+        .insert("app.kubernetes.io/name".to_owned(), labels::STRONGROOM.to_owned());
     crd
 }
 

@@ -39,8 +39,10 @@ use super::Condition;
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
-    "self.vaultRef == oldSelf.vaultRef && self.?objectName == oldSelf.?objectName && \
-     self.?contentType == oldSelf.?contentType && self.generate == oldSelf.generate")
+    "self.vaultRef == oldSelf.vaultRef \
+     && has(self.objectName) == has(oldSelf.objectName) && (!has(self.objectName) || self.objectName == oldSelf.objectName) \
+     && has(self.contentType) == has(oldSelf.contentType) && (!has(self.contentType) || self.contentType == oldSelf.contentType) \
+     && self.generate == oldSelf.generate")
     .message("a value is generated once, so vaultRef, objectName, contentType and generate can't be changed: set a new \
     version through the API, or make another Secret"))]
 pub struct SecretSpec {
