@@ -24,3 +24,32 @@ e2e-image: ## The image of the end-to-end tests' clients; prints its reference
 
 clean: ## Leaves nothing running or mounted; keeps the cache of built things unless CLEAN_CACHE=1
 	@hack/cluster.sh down
+
+## Checks, tests and figures ##
+
+.PHONY: check test e2e bench generate
+
+check: ## Format, lints and the tests that need no cluster
+	@hack/check.sh
+
+test: ## All checks and tests, those on the real cluster too
+	@hack/test.sh
+
+e2e: ## The tests on the cluster alone; TEST=part-of-a-name picks some
+	@hack/e2e.sh $(TEST)
+
+bench: ## GetSecret through the gate beside a bare handler, in one run
+	@cargo bench --locked --bench data_plane
+
+generate: ## Writes the generated files anew
+	@UPDATE=1 cargo test --quiet --locked --test integration generated
+
+## Strongroom in the cluster ##
+
+.PHONY: deploy demo
+
+deploy: ## Image, load, helm upgrade --install in strongroom-system
+	@hack/deploy.sh
+
+demo: ## From a bare machine to a pod that reads its secret, and sees the next version
+	@hack/demo.sh

@@ -348,8 +348,8 @@ mod owned_list {
 
 #[cfg(test)]
 mod tests {
-    use crate::wire::{FrameDecoder, encode};
     use super::*;
+    use crate::wire::{FrameDecoder, encode};
     use proptest::prelude::*;
 
     fn vault() -> VaultId {

@@ -192,8 +192,8 @@ fn read_cbor<'b, T: Decode<'b, ()>>(payload: &'b [u8]) -> Result<T, InvalidFrame
 
 #[cfg(test)]
 mod tests {
-    use crate::wire::{FileMode, FilePath, FrameDecoder, PlannedFile, encode};
     use super::*;
+    use crate::wire::{FileMode, FilePath, FrameDecoder, PlannedFile, encode};
     use proptest::prelude::*;
 
     fn through<F: Frame>(frame: &F) -> F {

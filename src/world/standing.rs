@@ -105,7 +105,8 @@ impl Standing {
 
     /// The feed shows all that was true at `as_of`. An earlier mark than one seen changes nothing.
     pub fn mark(&self, feed: Feed, as_of: Instant) {
-        let nanos = u64::try_from(as_of.saturating_duration_since(self.base).as_nanos()).unwrap_or(u64::MAX - 1);
+        let nanos =
+            u64::try_from(as_of.saturating_duration_since(self.base).as_nanos()).unwrap_or(u64::MAX - 1);
         if let Some(slot) = self.fresh_as_of.get(feed as usize) {
             slot.fetch_max(nanos.saturating_add(1), Ordering::AcqRel);
         }
@@ -114,8 +115,15 @@ impl Standing {
     /// How old what a feed shows is; none when it was never complete.
     #[must_use]
     pub fn age(&self, feed: Feed, now: Instant) -> Option<Duration> {
-        let nanos = self.fresh_as_of.get(feed as usize)?.load(Ordering::Acquire).checked_sub(1)?;
-        Some(now.saturating_duration_since(self.base).saturating_sub(Duration::from_nanos(nanos)))
+        let nanos = self
+            .fresh_as_of
+            .get(feed as usize)?
+            .load(Ordering::Acquire)
+            .checked_sub(1)?;
+        Some(
+            now.saturating_duration_since(self.base)
+                .saturating_sub(Duration::from_nanos(nanos)),
+        )
     }
 
     /// Says that the store went back. It stays so until this process ends.
@@ -143,7 +151,11 @@ impl Standing {
             match self.age(feed, now) {
                 None => return Err(OutOfStanding::NotSynced(feed)),
                 Some(age) if age > self.bound => {
-                    return Err(OutOfStanding::Stale { feed, age, bound: self.bound });
+                    return Err(OutOfStanding::Stale {
+                        feed,
+                        age,
+                        bound: self.bound,
+                    });
                 }
                 Some(_) => {}
             }
@@ -181,7 +193,13 @@ mod tests {
         let standing = all_marked(start);
         assert_eq!(standing.check(start + BOUND), Ok(()));
         let late = start + BOUND + Duration::from_nanos(1);
-        assert!(matches!(standing.check(late), Err(OutOfStanding::Stale { feed: Feed::Vaults, .. })));
+        assert!(matches!(
+            standing.check(late),
+            Err(OutOfStanding::Stale {
+                feed: Feed::Vaults,
+                ..
+            })
+        ));
         Feed::ALL.into_iter().for_each(|feed| standing.mark(feed, late));
         assert_eq!(standing.check(late), Ok(()));
     }
