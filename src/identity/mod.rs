@@ -7,14 +7,20 @@
 //!   UID and the pod's. What is remembered of a token is its signature's verdict alone, never that.
 //! - Nothing falls back: an empty or missing claim is a refusal.
 
+mod claims;
 mod facts;
+mod judge;
 mod liveness;
+mod memory;
 mod rejection;
 mod settings;
 mod sources;
+mod verify;
 
 pub use facts::{AccountRef, Phase, PodFacts};
 pub use liveness::{AddressOwner, Liveness};
+pub use memory::ConnectionMemory;
 pub use rejection::Rejection;
 pub use settings::{PodAddressCheck, Settings};
 pub use sources::{KeySets, PodLookup, Unavailable};
+pub use verify::{Identity, Proof};

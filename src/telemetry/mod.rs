@@ -4,5 +4,6 @@ pub mod clock;
 pub mod health;
 pub mod logs;
 pub mod metrics;
+pub mod sampler;
 
 pub use metrics::Metrics;
