@@ -127,18 +127,27 @@ impl Index {
         ))
     }
 
+    /// What is said of a vault that gives the caller nothing; so a vault that does not exist can look like one.
+    #[must_use]
+    pub fn refuse(caller: &Caller, vault: &VaultId, operation: &Operation) -> Denial {
+        match required(operation) {
+            Required::Secrets(permission) => Denial::NoPermission {
+                vault: vault.clone(),
+                caller: caller_name(caller),
+                permission: permission.as_str(),
+            },
+            Required::OperatorList => {
+                Denial::NotOnList { caller: caller_name(caller), operation: operation.name() }
+            }
+        }
+    }
+
     fn judge(&self, caller: &Caller, vault: &VaultEntry, operation: &Operation) -> Result<Rule, Denial> {
         match (caller, required(operation)) {
             (Caller::ServiceAccount(account), Required::Secrets(permission)) => {
                 let policy = self.vaults.get(&vault.id);
                 policy.map_or_else(
-                    || {
-                        Err(Denial::NoPermission {
-                            vault: vault.id.clone(),
-                            caller: caller_name(caller),
-                            permission: permission.as_str(),
-                        })
-                    },
+                    || Err(Self::refuse(caller, &vault.id, operation)),
                     |policy| policy.judge(account, permission, &vault.id),
                 )
             }
