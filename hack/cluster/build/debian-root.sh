@@ -18,7 +18,11 @@ if [ -z "$sources" ]; then
 	exit 1
 fi
 
-printf '%s\n' "$sources" | mmdebstrap --mode=root --variant=minbase --include="$packages" \
+# In namespaces of its own: an interrupted run leaves no mount and no process behind.
+export TMPDIR=$out.unpacked
+mkdir -p "$TMPDIR"
+trap 'rm -rf --one-file-system "$TMPDIR"' EXIT
+printf '%s\n' "$sources" | unshare --mount --pid --fork --kill-child --mount-proc mmdebstrap --mode=root --variant=minbase --include="$packages" \
 	--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
 	--dpkgopt='path-exclude=/usr/share/locale/*' \
 	"$codename" "$out/root.tar" -
