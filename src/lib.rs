@@ -9,5 +9,6 @@ pub mod model;
 pub mod policy;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 pub mod wire;
 pub mod world;

@@ -15,6 +15,8 @@ use serde_json::Value;
 use super::CryptoError;
 
 mod issuer;
+#[cfg(test)]
+mod tests;
 
 pub use issuer::IssuerKey;
 
@@ -40,6 +42,18 @@ pub enum SigningAlgorithm {
 }
 
 impl SigningAlgorithm {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::RS256,
+        Self::RS384,
+        Self::RS512,
+        Self::PS256,
+        Self::PS384,
+        Self::PS512,
+        Self::ES256,
+        Self::ES384,
+    ];
+
     /// Its name in headers and key sets.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -56,18 +70,7 @@ impl SigningAlgorithm {
     }
 
     fn parse(name: &str) -> Option<Self> {
-        [
-            Self::RS256,
-            Self::RS384,
-            Self::RS512,
-            Self::PS256,
-            Self::PS384,
-            Self::PS512,
-            Self::ES256,
-            Self::ES384,
-        ]
-        .into_iter()
-        .find(|algorithm| algorithm.as_str() == name)
+        Self::ALL.into_iter().find(|algorithm| algorithm.as_str() == name)
     }
 
     const fn family(self) -> Family {
@@ -247,11 +250,7 @@ pub fn verify(token: &str, key: &VerificationKey) -> Result<Value, CryptoError> 
     if !key.fits(&header) {
         return Err(CryptoError::KeyMismatch);
     }
-    let algorithm = header.algorithm.of_library();
-    match jsonwebtoken::crypto::verify(parts.signature, parts.signed.as_bytes(), &key.key, algorithm) {
-        Ok(true) => {}
-        Ok(false) | Err(_) => return Err(CryptoError::BadSignature),
-    }
+    parts.check_signature(header.algorithm, key)?;
     match decode_json(parts.claims)? {
         claims @ Value::Object(_) => Ok(claims),
         _ => Err(CryptoError::NotAToken),
@@ -301,6 +300,14 @@ impl<'a> Parts<'a> {
             .filter(|kid| (1..=LONGEST_KEY_ID).contains(&kid.len()))
             .ok_or(CryptoError::NoKeyId)?;
         Ok(TokenHeader { kid, algorithm })
+    }
+
+    fn check_signature(&self, algorithm: SigningAlgorithm, key: &VerificationKey) -> Result<(), CryptoError> {
+        let algorithm = algorithm.of_library();
+        match jsonwebtoken::crypto::verify(self.signature, self.signed.as_bytes(), &key.key, algorithm) {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(CryptoError::BadSignature),
+        }
     }
 }
 

@@ -240,3 +240,120 @@ fn key_bytes(bytes: &[u8]) -> Result<KeyBytes, CryptoError> {
     key.copy_from_slice(bytes);
     Ok(key)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn unhex(text: &str) -> Vec<u8> {
+        text.as_bytes()
+            .chunks(2)
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+            .collect()
+    }
+
+    /// RFC 5869, appendix A.1 to A.3.
+    #[test]
+    fn hkdf_gives_the_output_of_rfc_5869() {
+        let long = |from: u8| (from..=from.wrapping_add(0x4f)).collect::<Vec<u8>>();
+        let cases = [
+            (
+                vec![0x0b; 22],
+                unhex("000102030405060708090a0b0c"),
+                unhex("f0f1f2f3f4f5f6f7f8f9"),
+                "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865",
+            ),
+            (
+                long(0x00),
+                long(0x60),
+                long(0xb0),
+                "b11e398dc80327a1c8e7f78c596a49344f012eda2d4efad8a050cc4c19afa97c59045a99cac7827271cb41c65e590e09\
+                 da3275600c2f09b8367793a9aca3db71cc30c58179ec3e87c14c01d5c1f3434f1d87",
+            ),
+            (
+                vec![0x0b; 22],
+                vec![],
+                vec![],
+                "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8",
+            ),
+        ];
+        for (secret, salt, info, expected) in cases {
+            let expected = unhex(expected);
+            let mut out = vec![0; expected.len()];
+            hkdf_sha256(&salt, &secret, &info, &mut out).unwrap();
+            assert_eq!(out, expected);
+        }
+    }
+
+    #[test]
+    fn a_root_key_has_exactly_32_bytes() {
+        for length in [0, 1, 31, 33, 64] {
+            let refused = RootKey::from_bytes(&SecretBytes::new(vec![1; length]));
+            assert_eq!(refused.err(), Some(CryptoError::KeyLength), "{length}");
+        }
+        let root = RootKey::from_bytes(&SecretBytes::new(vec![1; 32])).unwrap();
+        assert_eq!(root.to_bytes().expose(), [1; 32]);
+    }
+
+    #[test]
+    fn the_same_root_always_gives_the_same_keys_and_each_purpose_has_its_own() {
+        let bytes = RootKey::generate().unwrap().to_bytes();
+        let (one, two) = (
+            RootKey::from_bytes(&bytes).unwrap(),
+            RootKey::from_bytes(&bytes).unwrap(),
+        );
+        assert_eq!(one.sealing_key().secret(), two.sealing_key().secret());
+        assert_eq!(one.paging_key().secret(), two.paging_key().secret());
+        assert_eq!(one.naming_key().name(&[b"a"]), two.naming_key().name(&[b"a"]));
+        assert_ne!(one.sealing_key().secret(), one.paging_key().secret());
+        assert_ne!(one.sealing_key().secret(), bytes.expose());
+        assert_ne!(
+            one.sealing_key().secret(),
+            RootKey::generate().unwrap().sealing_key().secret()
+        );
+    }
+
+    #[test]
+    fn a_vaults_key_unwraps_under_its_root_for_its_vault_and_installation_alone() {
+        let (root, other_root) = (RootKey::generate().unwrap(), RootKey::generate().unwrap());
+        let (here, elsewhere) = (InstallationId([1; 16]), InstallationId([2; 16]));
+        let (vault, other_vault) = (VaultUuid([3; 16]), VaultUuid([4; 16]));
+        let key = VaultKey::generate(vault).unwrap();
+        let wrapped = key.wrap(&root.sealing_key(), &here).unwrap();
+
+        let same = VaultKey::unwrap(&root.sealing_key(), &here, vault, &wrapped).unwrap();
+        assert_eq!(same.sealing_key().secret(), key.sealing_key().secret());
+        assert_eq!(same.sealing_key().term(), key.sealing_key().term());
+
+        for (root, installation, vault) in [
+            (&other_root, here, vault),
+            (&root, elsewhere, vault),
+            (&root, here, other_vault),
+        ] {
+            let refused = VaultKey::unwrap(&root.sealing_key(), &installation, vault, &wrapped);
+            assert_eq!(refused.err(), Some(CryptoError::DoesNotOpen));
+        }
+    }
+
+    #[test]
+    fn debug_never_shows_a_key() {
+        let root = RootKey::from_bytes(&SecretBytes::new(vec![0xab; 32])).unwrap();
+        let vault = VaultKey::generate(VaultUuid([0; 16])).unwrap();
+        let shown = format!(
+            "{root:?} {vault:?} {:?} {:?}",
+            root.sealing_key(),
+            root.naming_key()
+        );
+        assert_eq!(shown, "RootKey VaultKey SealingKey NamingKey");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_unwrap_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let root = RootKey::from_bytes(&SecretBytes::new(vec![1; 32])).unwrap();
+            let refused = VaultKey::unwrap(&root.sealing_key(), &InstallationId([0; 16]), VaultUuid([0; 16]), &bytes);
+            prop_assert!(refused.is_err());
+        }
+    }
+}

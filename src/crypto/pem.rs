@@ -4,6 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
+/// Label of a certificate.
+pub(super) const CERTIFICATE: &str = "CERTIFICATE";
 /// Label of a PKCS#8 private key.
 pub(super) const PRIVATE_KEY: &str = "PRIVATE KEY";
 
