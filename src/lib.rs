@@ -4,6 +4,7 @@ pub mod compile;
 pub mod config;
 pub mod crd;
 pub mod crypto;
+pub mod engine;
 pub mod identity;
 pub mod model;
 pub mod policy;

@@ -136,9 +136,10 @@ impl Index {
                 caller: caller_name(caller),
                 permission: permission.as_str(),
             },
-            Required::OperatorList => {
-                Denial::NotOnList { caller: caller_name(caller), operation: operation.name() }
-            }
+            Required::OperatorList => Denial::NotOnList {
+                caller: caller_name(caller),
+                operation: operation.name(),
+            },
         }
     }
 

@@ -8,6 +8,7 @@
 //! [`conformance`] admits a backend.
 
 pub mod conformance;
+pub mod installation;
 pub mod memory;
 
 mod error;
@@ -30,7 +31,8 @@ use futures::stream::BoxStream;
 /// - revisions grow with every change of the whole store, and a [`watch`](Self::watch) tells of all changes after its
 ///   start, each once, in their order.
 ///
-/// A future that is dropped may or may not have written: as after [`StoreError::Unknown`].
+/// A future that is dropped may or may not have written: as after [`StoreError::Unknown`]. A backend bounds the time that each
+/// call takes; its callers wait as long as it does.
 pub trait SealedStore: Send + Sync {
     /// Makes a record that must not exist.
     ///

@@ -1,0 +1,69 @@
+//! Soft delete of all versions.
+
+use super::{Context, Step, deleted_secret, following, live, owned_state};
+use crate::engine::Error;
+use crate::engine::heads::{Deleted, Head, SecretState};
+use crate::model::{ObjectName, OwnedSecret, Owner, Reply};
+
+/// `DELETE /secrets/{name}`.
+pub(in crate::engine) fn delete(
+    head: Option<&Head>,
+    name: &ObjectName,
+    context: &Context,
+) -> Result<Step<Head>, Error> {
+    let (head, state) = live(head, name)?;
+    let deleted = Deleted {
+        at: context.now,
+        purge_due: context.now.plus_days(context.retention_days),
+    };
+    let reply = Reply::Deleted(deleted_secret(
+        &head.name,
+        state,
+        &deleted,
+        context.retention_days,
+    ));
+    let head = with_deleted(head, state, deleted, context)?;
+    Ok(Step::Write {
+        head,
+        reply,
+        exempt: true,
+    })
+}
+
+/// The same for a `Secret` resource that goes, if it made the secret.
+pub(in crate::engine) fn delete_owned(
+    head: Option<&Head>,
+    owner: &Owner,
+    context: &Context,
+) -> Result<Step<Head>, Error> {
+    let found = owned_state(head, owner);
+    match (head, head.and_then(Head::live_secret), &found) {
+        (Some(head), Some(state), OwnedSecret::Live { .. }) => {
+            let deleted = Deleted {
+                at: context.now,
+                purge_due: context.now.plus_days(context.retention_days),
+            };
+            let head = with_deleted(head, state, deleted, context)?;
+            Ok(Step::Write {
+                head,
+                reply: Reply::Owned(OwnedSecret::Deleted),
+                exempt: true,
+            })
+        }
+        _ => Ok(Step::Decline(Reply::Owned(found))),
+    }
+}
+
+fn with_deleted(
+    head: &Head,
+    state: &SecretState,
+    deleted: Deleted,
+    context: &Context,
+) -> Result<Head, Error> {
+    let mut next = following(head, context)?;
+    next.secret = Some(SecretState {
+        deleted: Some(deleted),
+        ..state.clone()
+    });
+    Ok(next)
+}

@@ -1,0 +1,156 @@
+//! What each operation makes of a head: pure functions of the head, the operation and the moment. The shell around them reads,
+//! seals and writes.
+
+mod delete;
+mod get;
+mod owned;
+mod set;
+mod update;
+mod vault;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Error;
+use super::heads::{FORMAT, Head, Incarnation, SecretState, VersionEntry, WriteId};
+use super::seals::BodyPlace;
+use crate::model::{
+    Attributes, DeletedSecret, ObjectName, RecoveryLevel, Reply, Secret, SecretItem, UnixSeconds, Version,
+};
+
+pub(super) use delete::{delete, delete_owned};
+pub(super) use get::get;
+pub(super) use owned::{ensure_generated, owned_state};
+pub(super) use set::set;
+pub(super) use update::update;
+pub(super) use vault::{NewVault, ensure_vault};
+
+/// What a change is decided with, beside the head and the operation.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Context {
+    pub(super) now: UnixSeconds,
+    /// The vault's.
+    pub(super) retention_days: u16,
+    /// How many versions an object may have.
+    pub(super) max_versions: usize,
+    /// The id of this change.
+    pub(super) write: WriteId,
+    /// The version that this change makes, if it makes one.
+    pub(super) version: Version,
+    /// The incarnation of a head that this change makes, if it makes one.
+    pub(super) incarnation: Incarnation,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub(super) enum Step<H> {
+    /// Write this head, then answer.
+    Write {
+        head: H,
+        reply: Reply,
+        /// It is needed to free room, so the quotas do not hold it up.
+        exempt: bool,
+    },
+    /// Everything is as asked already.
+    Keep(Reply),
+    /// It cannot be done in this state, and that is an answer: told once it is confirmed.
+    Decline(Reply),
+}
+
+/// Seals a value for its place.
+pub(super) type SealBody<'a> = dyn Fn(&BodyPlace<'_>) -> Result<Bytes, Error> + Send + Sync + 'a;
+
+/// The head that follows `head`, still with its content.
+fn following(head: &Head, context: &Context) -> Result<Head, Error> {
+    if head.format > FORMAT {
+        return Err(Error::NewerFormat);
+    }
+    let mut next = head.clone();
+    next.rev = head.rev.saturating_add(1);
+    next.writes.push(context.write);
+    Ok(next)
+}
+
+/// The live secret of a head.
+pub(super) fn live<'a>(
+    head: Option<&'a Head>,
+    name: &ObjectName,
+) -> Result<(&'a Head, &'a SecretState), Error> {
+    head.and_then(|head| head.live_secret().map(|secret| (head, secret)))
+        .ok_or_else(|| Error::SecretNotFound { name: name.clone() })
+}
+
+/// The version asked for, or the newest.
+fn version<'a>(
+    secret: &'a SecretState,
+    name: &ObjectName,
+    version: Option<Version>,
+) -> Result<&'a Arc<VersionEntry>, Error> {
+    version.map_or_else(
+        || Ok(secret.versions.newest()),
+        |version| {
+            let missing = || Error::SecretVersionNotFound {
+                name: name.clone(),
+                version,
+            };
+            secret.versions.get(&version).ok_or_else(missing)
+        },
+    )
+}
+
+pub(super) fn attributes(entry: &VersionEntry, retention_days: u16) -> Attributes {
+    Attributes {
+        enabled: entry.enabled,
+        not_before: entry.not_before,
+        expires: entry.expires,
+        created: entry.created,
+        updated: entry.updated,
+        recoverable_days: retention_days,
+        recovery_level: RecoveryLevel::of_retention(retention_days),
+    }
+}
+
+/// A version as a reply, without its value.
+pub(super) fn secret(name: &ObjectName, entry: &VersionEntry, retention_days: u16) -> Secret {
+    Secret {
+        name: name.clone(),
+        version: entry.id,
+        value: None,
+        content_type: entry.content_type.clone(),
+        attributes: attributes(entry, retention_days),
+        tags: Arc::clone(&entry.tags),
+    }
+}
+
+/// A version as a line of a list.
+pub(super) fn item(
+    name: &ObjectName,
+    entry: &VersionEntry,
+    version: Option<Version>,
+    retention_days: u16,
+) -> SecretItem {
+    SecretItem {
+        name: name.clone(),
+        version,
+        attributes: attributes(entry, retention_days),
+        content_type: entry.content_type.clone(),
+        tags: Arc::clone(&entry.tags),
+    }
+}
+
+fn deleted_secret(
+    name: &ObjectName,
+    state: &SecretState,
+    deleted: &super::heads::Deleted,
+    retention_days: u16,
+) -> DeletedSecret {
+    DeletedSecret {
+        secret: secret(name, state.versions.newest(), retention_days),
+        deleted: deleted.at,
+        scheduled_purge: deleted.purge_due,
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

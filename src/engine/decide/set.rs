@@ -1,0 +1,123 @@
+//! A new version.
+
+use std::sync::Arc;
+
+use super::{Context, SealBody, Step, following, secret};
+use crate::engine::Error;
+use crate::engine::heads::{FORMAT, Head, SecretState, VersionEntry, Versions, WriteIds};
+use crate::engine::seals::BodyPlace;
+use crate::model::{AttributesChange, ObjectName, Owner, Reply, SetSecret, Tags};
+
+/// `PUT /secrets/{name}`.
+pub(in crate::engine) fn set(
+    head: Option<&Head>,
+    set: &SetSecret,
+    context: &Context,
+    seal: &SealBody<'_>,
+) -> Result<Step<Head>, Error> {
+    let entry = New {
+        name: &set.name,
+        content_type: set.content_type.as_deref(),
+        tags: &set.tags,
+        attributes: &set.attributes,
+        maker: None,
+    };
+    let (head, made) = entry.write(head, context, seal)?;
+    let reply = Reply::Secret(secret(&head.name, &made, context.retention_days));
+    Ok(Step::Write {
+        head,
+        reply,
+        exempt: false,
+    })
+}
+
+/// A version to be made.
+pub(super) struct New<'a> {
+    pub(super) name: &'a ObjectName,
+    pub(super) content_type: Option<&'a str>,
+    pub(super) tags: &'a Tags,
+    pub(super) attributes: &'a AttributesChange,
+    /// Who makes the secret, if it is made with this version.
+    pub(super) maker: Option<&'a Owner>,
+}
+
+impl New<'_> {
+    /// The head with this version as its newest.
+    pub(super) fn write(
+        &self,
+        head: Option<&Head>,
+        context: &Context,
+        seal: &SealBody<'_>,
+    ) -> Result<(Head, Arc<VersionEntry>), Error> {
+        let mut next = match head {
+            Some(head) => following(head, context)?,
+            None => new_head(self.name, context),
+        };
+        let state = match next.secret.take() {
+            None => SecretState {
+                deleted: None,
+                versions: Versions::first(self.entry(&next, 1, context, seal)?),
+                maker: self.maker.cloned(),
+            },
+            Some(state) if state.deleted.is_some() => {
+                return Err(Error::ObjectIsDeletedButRecoverable { name: next.name });
+            }
+            Some(state) if state.versions.count() >= context.max_versions => {
+                return Err(Error::TooManyVersions {
+                    limit: context.max_versions,
+                });
+            }
+            Some(state) => {
+                let order = state.versions.newest().order.saturating_add(1);
+                let entry = self.entry(&next, order, context, seal)?;
+                SecretState {
+                    versions: state.versions.with(entry).ok_or(Error::Encode)?,
+                    ..state
+                }
+            }
+        };
+        let made = Arc::clone(state.versions.newest());
+        next.secret = Some(state);
+        Ok((next, made))
+    }
+
+    fn entry(
+        &self,
+        head: &Head,
+        order: u64,
+        context: &Context,
+        seal: &SealBody<'_>,
+    ) -> Result<VersionEntry, Error> {
+        let place = BodyPlace {
+            name: head.name.folded(),
+            incarnation: head.incarnation,
+            version: context.version,
+            order,
+        };
+        Ok(VersionEntry {
+            id: context.version,
+            order,
+            enabled: self.attributes.enabled.unwrap_or(true),
+            not_before: self.attributes.not_before,
+            expires: self.attributes.expires,
+            created: context.now,
+            updated: context.now,
+            content_type: self.content_type.map(Arc::from),
+            tags: Arc::new(self.tags.clone()),
+            body: seal(&place)?,
+        })
+    }
+}
+
+fn new_head(name: &ObjectName, context: &Context) -> Head {
+    let mut writes = WriteIds::default();
+    writes.push(context.write);
+    Head {
+        format: FORMAT,
+        name: name.clone(),
+        incarnation: context.incarnation,
+        rev: 1,
+        writes,
+        secret: None,
+    }
+}

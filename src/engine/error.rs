@@ -1,0 +1,208 @@
+//! Why the engine did not do as asked.
+
+use crate::crypto::CryptoError;
+use crate::model::{Kind, ObjectName, VaultId, Version};
+use crate::store::StoreError;
+
+/// Why an operation was not done. Messages are for the caller: they hold names at most, never a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// No live secret of this name.
+    #[error(
+        "A secret with (name/id) {name} was not found in this key vault. If you recently deleted this secret you may be \
+         able to recover it using the correct recovery command."
+    )]
+    SecretNotFound {
+        /// The name asked for.
+        name: ObjectName,
+    },
+    /// The secret has no such version.
+    #[error("A secret with (name/id) {name}/{version} was not found in this key vault.")]
+    SecretVersionNotFound {
+        /// The name asked for.
+        name: ObjectName,
+        /// The version asked for.
+        version: Version,
+    },
+    /// The version is disabled.
+    #[error("Operation get is not allowed on a disabled secret.")]
+    SecretDisabled,
+    /// The version's `nbf` is still to come.
+    #[error("Operation get is not allowed on a secret that is not yet valid.")]
+    SecretNotYetValid,
+    /// The version's `exp` has passed.
+    #[error("Operation get is not allowed on an expired secret.")]
+    SecretExpired,
+    /// The name belongs to a deleted secret.
+    #[error(
+        "Secret {name} is currently in a deleted but recoverable state, and its name cannot be reused; in this state, \
+         the secret can only be recovered or purged."
+    )]
+    ObjectIsDeletedButRecoverable {
+        /// The name asked for.
+        name: ObjectName,
+    },
+    /// Longer than [`crate::engine::MAX_VALUE`].
+    #[error("The secret's value is longer than 25 KB.")]
+    ValueTooLarge,
+    /// Longer than [`crate::engine::MAX_CONTENT_TYPE`].
+    #[error("The content type is longer than 255 characters.")]
+    ContentTypeTooLong,
+    /// More than [`crate::engine::MAX_TAGS`].
+    #[error("There are more than 15 tags.")]
+    TooManyTags,
+    /// A side is longer than [`crate::engine::MAX_TAG`].
+    #[error("The name or the value of a tag is longer than 512 characters.")]
+    TagTooLong,
+    /// A generated value of another length than 16 to 1024 characters was asked for.
+    #[error("A generated value has 16 to 1024 characters.")]
+    GeneratedLength,
+    /// A page of another size than 1 to 25 was asked for.
+    #[error("maxresults is a number from 1 to 25.")]
+    PageSize,
+    /// The skip token was not made here for this list, or was changed.
+    #[error("The skip token is not valid for this list.")]
+    SkipTokenInvalid,
+    /// All versions of the object together are too large.
+    #[error(
+        "All versions of this object together would take {size} bytes; at most {limit} are possible. Store the next \
+         value under another name."
+    )]
+    HeadTooLarge {
+        /// Bytes it would take, sealed.
+        size: usize,
+        /// Bytes it may take.
+        limit: usize,
+    },
+    /// The object has as many versions as it may have.
+    #[error(
+        "The object has {limit} versions, as many as it may have. Store the next value under another name."
+    )]
+    TooManyVersions {
+        /// How many it may have.
+        limit: usize,
+    },
+    /// The installation's share of the store is used up.
+    #[error(
+        "The installation holds as many bytes as it may ({limit}); the platform team can free some or raise the limit."
+    )]
+    InstallationFull {
+        /// Bytes that all records together may take.
+        limit: u64,
+    },
+    /// The vault has no head yet.
+    #[error("Vault {vault} is not ready yet.")]
+    VaultNotReady {
+        /// The vault asked.
+        vault: VaultId,
+    },
+    /// The stored record is not what this installation wrote last: it was changed, moved, rolled back or removed behind
+    /// our back. The object is refused; all others work.
+    #[error("The stored record of this object {0}; it is refused until it is restored.")]
+    RecordDamaged(Damage),
+    /// A newer version of Strongroom wrote the record in a form that this one must not change.
+    #[error("The record was written by a newer version of Strongroom; this one does not change it.")]
+    NewerFormat,
+    /// The store handed out a state older than one already seen: it was restored. Nothing is served from it.
+    #[error("The store holds an older state than before; nothing is served until that is acknowledged.")]
+    StoreRolledBack,
+    /// Others changed the same object again and again. Nothing was done.
+    #[error("The object is being changed by others at the moment; nothing was done.")]
+    Contention,
+    /// The change may or may not have been made.
+    #[error("The store did not say whether the change was made; read the object to see.")]
+    OutcomeUnknown,
+    /// The store cannot be reached or has no room. Nothing was done.
+    #[error("Nothing was done: {0}.")]
+    Store(StoreError),
+    /// Sealing or opening failed for a reason other than the record.
+    #[error("An internal cryptographic operation failed.")]
+    Crypto(#[source] CryptoError),
+    /// A head could not be written down: a defect.
+    #[error("The object could not be written down.")]
+    Encode,
+}
+
+/// What is wrong with a stored record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Damage {
+    /// It does not open here: its bytes were changed, or it is another place's record.
+    #[error("does not open")]
+    DoesNotOpen,
+    /// It is older than one already seen.
+    #[error("was rolled back")]
+    RolledBack,
+    /// It is another life of the name, and no receipt says that the one before was purged.
+    #[error("was replaced by another")]
+    Replaced,
+    /// It is gone, and no receipt says that it was purged.
+    #[error("is gone")]
+    Vanished,
+}
+
+impl Error {
+    /// Its kind.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::SecretNotFound { .. } | Self::SecretVersionNotFound { .. } => Kind::NotFound,
+            Self::SecretDisabled | Self::SecretNotYetValid | Self::SecretExpired => Kind::Denied,
+            Self::ObjectIsDeletedButRecoverable { .. } => Kind::Conflict,
+            Self::ValueTooLarge
+            | Self::ContentTypeTooLong
+            | Self::TooManyTags
+            | Self::TagTooLong
+            | Self::GeneratedLength
+            | Self::PageSize
+            | Self::SkipTokenInvalid
+            | Self::HeadTooLarge { .. }
+            | Self::TooManyVersions { .. } => Kind::Invalid,
+            Self::InstallationFull { .. } => Kind::Throttled,
+            Self::VaultNotReady { .. }
+            | Self::NewerFormat
+            | Self::StoreRolledBack
+            | Self::Contention
+            | Self::OutcomeUnknown => Kind::Unavailable,
+            Self::RecordDamaged(_) | Self::Crypto(_) | Self::Encode => Kind::Internal,
+            Self::Store(error) => match error {
+                StoreError::Full => Kind::Throttled,
+                StoreError::Unavailable | StoreError::Unknown | StoreError::Expired => Kind::Unavailable,
+                StoreError::Conflict
+                | StoreError::AlreadyExists
+                | StoreError::NotFound
+                | StoreError::TooLarge => Kind::Internal,
+            },
+        }
+    }
+
+    /// Whether it depends on stored state, so that it is told only once a quorum read has confirmed it.
+    pub(super) const fn rests_on_state(&self) -> bool {
+        match self {
+            Self::SecretNotFound { .. }
+            | Self::SecretVersionNotFound { .. }
+            | Self::SecretDisabled
+            | Self::SecretNotYetValid
+            | Self::SecretExpired
+            | Self::ObjectIsDeletedButRecoverable { .. }
+            | Self::HeadTooLarge { .. }
+            | Self::TooManyVersions { .. }
+            | Self::VaultNotReady { .. }
+            | Self::RecordDamaged(_)
+            | Self::NewerFormat => true,
+            Self::ValueTooLarge
+            | Self::ContentTypeTooLong
+            | Self::TooManyTags
+            | Self::TagTooLong
+            | Self::GeneratedLength
+            | Self::PageSize
+            | Self::SkipTokenInvalid
+            | Self::InstallationFull { .. }
+            | Self::StoreRolledBack
+            | Self::Contention
+            | Self::OutcomeUnknown
+            | Self::Store(_)
+            | Self::Crypto(_)
+            | Self::Encode => false,
+        }
+    }
+}

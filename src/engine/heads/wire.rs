@@ -1,0 +1,291 @@
+//! How heads are written down: CBOR maps with numbered fields. A number is never used anew; a field that is added is optional,
+//! and [`super::FORMAT`] is raised if an older writer must not drop it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use minicbor::{Decode, Encode};
+
+use super::{Deleted, Head, SecretState, VaultHead, VersionEntry, Versions, WriteId, WriteIds};
+use crate::engine::Error;
+use crate::model::{
+    InvalidName, Namespace, ObjectName, Owner, Tags, Uid, UnixSeconds, VaultId, VaultName, VaultUuid, Version,
+};
+
+/// Bytes that are no head. It tells nothing of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the record's content is not a head")]
+pub(in crate::engine) struct DecodeError;
+
+impl From<minicbor::decode::Error> for DecodeError {
+    fn from(_: minicbor::decode::Error) -> Self {
+        Self
+    }
+}
+
+impl From<InvalidName> for DecodeError {
+    fn from(_: InvalidName) -> Self {
+        Self
+    }
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct WireHead<'a> {
+    #[n(0)]
+    format: u32,
+    #[b(1)]
+    name: &'a str,
+    #[cbor(n(2), with = "minicbor::bytes")]
+    incarnation: [u8; 16],
+    #[n(3)]
+    rev: u64,
+    #[n(4)]
+    writes: Vec<WireId>,
+    #[b(5)]
+    secret: Option<WireSecret<'a>>,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(transparent)]
+struct WireId(#[cbor(n(0), with = "minicbor::bytes")] [u8; 16]);
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct WireSecret<'a> {
+    #[b(0)]
+    versions: Vec<WireVersion<'a>>,
+    #[n(1)]
+    deleted: Option<WireDeleted>,
+    #[b(2)]
+    maker: Option<WireOwner<'a>>,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct WireDeleted {
+    #[n(0)]
+    at: i64,
+    #[n(1)]
+    purge_due: i64,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct WireOwner<'a> {
+    #[b(0)]
+    namespace: &'a str,
+    #[b(1)]
+    namespace_uid: &'a str,
+    #[b(2)]
+    resource: &'a str,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct WireVersion<'a> {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    id: [u8; 16],
+    #[n(1)]
+    order: u64,
+    #[n(2)]
+    enabled: bool,
+    #[n(3)]
+    not_before: Option<i64>,
+    #[n(4)]
+    expires: Option<i64>,
+    #[n(5)]
+    created: i64,
+    #[n(6)]
+    updated: i64,
+    #[b(7)]
+    content_type: Option<&'a str>,
+    #[b(8)]
+    tags: Option<BTreeMap<&'a str, &'a str>>,
+    #[cbor(b(9), with = "minicbor::bytes")]
+    body: &'a [u8],
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct WireVault<'a> {
+    #[n(0)]
+    format: u32,
+    #[cbor(n(1), with = "minicbor::bytes")]
+    uuid: [u8; 16],
+    #[cbor(n(2), with = "minicbor::bytes")]
+    incarnation: [u8; 16],
+    #[n(3)]
+    rev: u64,
+    #[n(4)]
+    writes: Vec<WireId>,
+    #[b(5)]
+    namespace: &'a str,
+    #[b(6)]
+    name: &'a str,
+    #[b(7)]
+    namespace_uid: &'a str,
+    #[b(8)]
+    resource_uid: &'a str,
+    #[n(9)]
+    retention_days: u16,
+    #[cbor(b(10), with = "minicbor::bytes")]
+    wrapped_key: &'a [u8],
+    #[n(11)]
+    made: i64,
+}
+
+pub(super) fn encode_head(head: &Head) -> Result<Vec<u8>, Error> {
+    encode(&WireHead {
+        format: head.format,
+        name: head.name.as_written(),
+        incarnation: head.incarnation,
+        rev: head.rev,
+        writes: write_ids(&head.writes),
+        secret: head.secret.as_ref().map(|secret| WireSecret {
+            versions: secret.versions.iter().map(|entry| wire_version(entry)).collect(),
+            deleted: secret.deleted.map(|d| WireDeleted {
+                at: d.at.0,
+                purge_due: d.purge_due.0,
+            }),
+            maker: secret.maker.as_ref().map(|owner| WireOwner {
+                namespace: owner.namespace.as_str(),
+                namespace_uid: owner.namespace_uid.as_str(),
+                resource: &owner.resource,
+            }),
+        }),
+    })
+}
+
+pub(super) fn decode_head(bytes: &[u8]) -> Result<Head, DecodeError> {
+    let wire: WireHead<'_> = minicbor::decode(bytes)?;
+    Ok(Head {
+        format: wire.format,
+        name: ObjectName::parse(wire.name)?,
+        incarnation: wire.incarnation,
+        rev: wire.rev,
+        writes: read_ids(&wire.writes),
+        secret: wire.secret.map(read_secret).transpose()?,
+    })
+}
+
+pub(super) fn encode_vault(head: &VaultHead) -> Result<Vec<u8>, Error> {
+    encode(&WireVault {
+        format: head.format,
+        uuid: head.uuid.0,
+        incarnation: head.incarnation,
+        rev: head.rev,
+        writes: write_ids(&head.writes),
+        namespace: head.id.namespace.as_str(),
+        name: head.id.name.as_str(),
+        namespace_uid: head.namespace_uid.as_str(),
+        resource_uid: head.resource_uid.as_str(),
+        retention_days: head.retention_days,
+        wrapped_key: &head.wrapped_key,
+        made: head.made.0,
+    })
+}
+
+pub(super) fn decode_vault(bytes: &[u8]) -> Result<VaultHead, DecodeError> {
+    let wire: WireVault<'_> = minicbor::decode(bytes)?;
+    Ok(VaultHead {
+        format: wire.format,
+        uuid: VaultUuid(wire.uuid),
+        incarnation: wire.incarnation,
+        rev: wire.rev,
+        writes: read_ids(&wire.writes),
+        id: VaultId {
+            namespace: Namespace::parse(wire.namespace)?,
+            name: VaultName::parse(wire.name)?,
+        },
+        namespace_uid: Uid::new(wire.namespace_uid),
+        resource_uid: Uid::new(wire.resource_uid),
+        retention_days: wire.retention_days,
+        wrapped_key: wire.wrapped_key.to_vec(),
+        made: UnixSeconds(wire.made),
+    })
+}
+
+fn encode(value: &impl Encode<()>) -> Result<Vec<u8>, Error> {
+    let mut out = Vec::new();
+    minicbor::encode(value, &mut out).map_err(|_| Error::Encode)?;
+    Ok(out)
+}
+
+fn write_ids(ids: &WriteIds) -> Vec<WireId> {
+    ids.iter().map(|id| WireId(id.0)).collect()
+}
+
+fn read_ids(ids: &[WireId]) -> WriteIds {
+    let mut read = WriteIds::default();
+    ids.iter().for_each(|id| read.push(WriteId(id.0)));
+    read
+}
+
+fn wire_version(entry: &VersionEntry) -> WireVersion<'_> {
+    let tags = || {
+        entry
+            .tags
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect()
+    };
+    WireVersion {
+        id: entry.id.0,
+        order: entry.order,
+        enabled: entry.enabled,
+        not_before: entry.not_before.map(|t| t.0),
+        expires: entry.expires.map(|t| t.0),
+        created: entry.created.0,
+        updated: entry.updated.0,
+        content_type: entry.content_type.as_deref(),
+        tags: (!entry.tags.is_empty()).then(tags),
+        body: &entry.body,
+    }
+}
+
+fn read_secret(wire: WireSecret<'_>) -> Result<SecretState, DecodeError> {
+    let entries = wire
+        .versions
+        .into_iter()
+        .map(|version| Arc::new(read_version(version)))
+        .collect();
+    Ok(SecretState {
+        deleted: wire.deleted.map(|d| Deleted {
+            at: UnixSeconds(d.at),
+            purge_due: UnixSeconds(d.purge_due),
+        }),
+        versions: Versions::from_entries(entries).ok_or(DecodeError)?,
+        maker: wire.maker.as_ref().map(read_owner).transpose()?,
+    })
+}
+
+fn read_owner(wire: &WireOwner<'_>) -> Result<Owner, DecodeError> {
+    Ok(Owner {
+        namespace: Namespace::parse(wire.namespace)?,
+        namespace_uid: Uid::new(wire.namespace_uid),
+        resource: wire.resource.to_owned(),
+    })
+}
+
+fn read_version(wire: WireVersion<'_>) -> VersionEntry {
+    let tags: Tags = wire
+        .tags
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    VersionEntry {
+        id: Version(wire.id),
+        order: wire.order,
+        enabled: wire.enabled,
+        not_before: wire.not_before.map(UnixSeconds),
+        expires: wire.expires.map(UnixSeconds),
+        created: UnixSeconds(wire.created),
+        updated: UnixSeconds(wire.updated),
+        content_type: wire.content_type.map(Arc::from),
+        tags: Arc::new(tags),
+        body: Bytes::copy_from_slice(wire.body),
+    }
+}

@@ -1,0 +1,427 @@
+//! How a record comes into memory: the next snapshot while it is made.
+
+use std::sync::Arc;
+
+use super::snapshot::{Object, Place, Snapshot, Vault, VaultAddress};
+use crate::crypto::{Header, RecordType, SealingKey};
+use crate::engine::Damage;
+use crate::engine::HeadChanged;
+use crate::engine::heads::{Head, Incarnation, VaultHead, WriteId};
+use crate::engine::seals::Seals;
+use crate::model::VaultUuid;
+use crate::store::{Record, RecordName, Stamp};
+
+/// What a record turned out to be.
+pub(super) enum Opened {
+    Vault(Box<VaultHead>, SealingKey),
+    Object(VaultUuid, Box<Head>),
+    /// An object of a vault that is not known.
+    NoVault(VaultUuid),
+    /// The installation's own: nothing for the index.
+    Other,
+    Unreadable,
+}
+
+impl Opened {
+    pub(super) fn open(
+        seals: &Seals,
+        record: &Record,
+        key: impl Fn(VaultUuid) -> Option<SealingKey>,
+    ) -> Self {
+        let Ok(header) = Header::peek(&record.envelope) else {
+            return Self::Unreadable;
+        };
+        match header.record_type {
+            RecordType::Vault => {
+                let opened = seals
+                    .open_vault(&record.name, &record.envelope)
+                    .and_then(|head| seals.vault_key(&head).map(|key| (head, key)));
+                opened.map_or(Self::Unreadable, |(head, key)| Self::Vault(Box::new(head), key))
+            }
+            RecordType::Object => {
+                let vault = header.vault;
+                let Some(key) = key(vault) else {
+                    return Self::NoVault(vault);
+                };
+                seals
+                    .open_object(vault, &key, &record.name, &record.envelope)
+                    .map_or(Self::Unreadable, |head| Self::Object(vault, Box::new(head)))
+            }
+            RecordType::Sentinel | RecordType::Installation | RecordType::CertificateAuthority => Self::Other,
+            RecordType::Body | RecordType::SkipToken | RecordType::VaultKey => Self::Unreadable,
+        }
+    }
+}
+
+/// What decides whether a state may follow another.
+#[derive(Clone, Copy)]
+struct Life {
+    incarnation: Incarnation,
+    rev: u64,
+    newest: Option<WriteId>,
+}
+
+impl Life {
+    fn of_vault(head: &VaultHead) -> Self {
+        Self {
+            incarnation: head.incarnation,
+            rev: head.rev,
+            newest: head.writes.newest(),
+        }
+    }
+
+    fn of_object(head: &Head) -> Self {
+        Self {
+            incarnation: head.incarnation,
+            rev: head.rev,
+            newest: head.writes.newest(),
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// A state that was passed already.
+    Old,
+    Follows,
+    Refused(Damage),
+}
+
+/// Whether a state that the store gave this stamp may follow what was seen last.
+fn judge(seen: (&Stamp, Life), stamp: &Stamp, life: Life) -> Verdict {
+    let (seen_stamp, seen) = seen;
+    if stamp.revision <= seen_stamp.revision {
+        Verdict::Old
+    } else if life.incarnation != seen.incarnation {
+        Verdict::Refused(Damage::Replaced)
+    } else if life.rev > seen.rev || (life.rev == seen.rev && life.newest == seen.newest) {
+        Verdict::Follows
+    } else {
+        Verdict::Refused(Damage::RolledBack)
+    }
+}
+
+pub(super) struct Draft<'a> {
+    seals: &'a Seals,
+    pub(super) snapshot: Snapshot,
+    pub(super) changed: Vec<HeadChanged>,
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(seals: &'a Seals, snapshot: Snapshot) -> Self {
+        Self {
+            seals,
+            snapshot,
+            changed: Vec::new(),
+        }
+    }
+
+    pub(super) fn see(&mut self, revision: u64) {
+        self.snapshot.revision = self.snapshot.revision.max(revision);
+    }
+
+    /// Takes in a record that was opened with what was known then.
+    pub(super) fn put(&mut self, record: &Record, opened: Opened) {
+        self.see(record.stamp.revision);
+        let size = record.envelope.len() as u64;
+        match opened {
+            Opened::Other => {}
+            Opened::Vault(head, key) => self.put_vault(&record.name, &record.stamp, size, *head, key),
+            Opened::Object(vault, head) => self.put_object(&record.name, &record.stamp, size, vault, *head),
+            Opened::Unreadable => self.damage(&record.name, &record.stamp, size, Damage::DoesNotOpen),
+            Opened::NoVault(uuid) => match self.snapshot.by_uuid(uuid).map(|vault| vault.key.clone()) {
+                // The vault came while the record was being opened.
+                Some(key) => {
+                    let opened = Opened::open(self.seals, record, |_| Some(key.clone()));
+                    self.put(record, opened);
+                }
+                None => self.put_stray(record),
+            },
+        }
+    }
+
+    pub(super) fn put_vault(
+        &mut self,
+        record: &RecordName,
+        stamp: &Stamp,
+        size: u64,
+        head: VaultHead,
+        key: SealingKey,
+    ) {
+        if self.passed(record, stamp) {
+            return;
+        }
+        let address = VaultAddress {
+            namespace_uid: head.namespace_uid.clone(),
+            name: head.id.name.clone(),
+        };
+        let next = match self.snapshot.vaults.get(&address) {
+            None => {
+                let objects = imbl::OrdMap::new();
+                let stamp = stamp.clone();
+                Vault {
+                    stamp,
+                    size,
+                    head: Arc::new(head),
+                    key,
+                    damage: None,
+                    objects,
+                }
+            }
+            Some(vault) => match judge(
+                (&vault.stamp, Life::of_vault(&vault.head)),
+                stamp,
+                Life::of_vault(&head),
+            ) {
+                Verdict::Old => return,
+                Verdict::Follows => {
+                    let (stamp, head) = (stamp.clone(), Arc::new(head));
+                    Vault {
+                        stamp,
+                        size,
+                        head,
+                        key,
+                        damage: None,
+                        ..Vault::clone(vault)
+                    }
+                }
+                Verdict::Refused(damage) => return self.damage(record, stamp, size, damage),
+            },
+        };
+        let uuid = next.head.uuid;
+        self.settle(record, size, Place::Vault(address.clone()));
+        self.snapshot.addresses.insert(uuid, address.clone());
+        self.snapshot.vaults.insert(address, Arc::new(next));
+        self.take_in_strays(uuid);
+    }
+
+    fn take_in_strays(&mut self, uuid: VaultUuid) {
+        let waiting = |place: &Place| match place {
+            Place::Stray(record)
+                if Header::peek(&record.envelope).is_ok_and(|header| header.vault == uuid) =>
+            {
+                Some(Arc::clone(record))
+            }
+            Place::Stray(_) | Place::Vault(_) | Place::Object { .. } | Place::Unreadable { .. } => None,
+        };
+        let records: Vec<_> = self.snapshot.places.values().filter_map(waiting).collect();
+        for record in records {
+            self.put(&record, Opened::NoVault(uuid));
+        }
+    }
+
+    pub(super) fn put_object(
+        &mut self,
+        record: &RecordName,
+        stamp: &Stamp,
+        size: u64,
+        vault: VaultUuid,
+        head: Head,
+    ) {
+        if self.passed(record, stamp) {
+            return;
+        }
+        let Some(found) = self.snapshot.by_uuid(vault) else {
+            return;
+        };
+        let name: Arc<str> = match found.objects.get_key_value(head.name.folded()) {
+            None => head.name.folded().into(),
+            Some((name, object)) => {
+                match judge(
+                    (&object.stamp, Life::of_object(&object.head)),
+                    stamp,
+                    Life::of_object(&head),
+                ) {
+                    Verdict::Old => return,
+                    Verdict::Follows => Arc::clone(name),
+                    Verdict::Refused(damage) => return self.damage(record, stamp, size, damage),
+                }
+            }
+        };
+        self.settle(
+            record,
+            size,
+            Place::Object {
+                vault,
+                name: Arc::clone(&name),
+            },
+        );
+        let object = Object {
+            stamp: stamp.clone(),
+            size,
+            head,
+            damage: None,
+        };
+        self.set_object(vault, &name, object);
+    }
+
+    fn put_stray(&mut self, record: &Record) {
+        let known = self.snapshot.stamp(&record.name);
+        if known.is_some_and(|stamp| stamp.revision >= record.stamp.revision) {
+            return;
+        }
+        match self.snapshot.places.get(&record.name) {
+            // A vault that is known does not become unknown: this is another vault's record under our name.
+            Some(Place::Object { .. } | Place::Vault(_)) => {
+                let size = record.envelope.len() as u64;
+                self.damage(&record.name, &record.stamp, size, Damage::DoesNotOpen);
+            }
+            Some(Place::Stray(_) | Place::Unreadable { .. }) | None => {
+                let size = record.envelope.len() as u64;
+                self.settle(&record.name, size, Place::Stray(Arc::new(record.clone())));
+            }
+        }
+    }
+
+    /// A newer state of the record cannot be used.
+    fn damage(&mut self, record: &RecordName, stamp: &Stamp, size: u64, damage: Damage) {
+        if self.passed(record, stamp) {
+            return;
+        }
+        self.mark(record, stamp, size, damage);
+    }
+
+    /// Marks a record as damaged, whatever was seen before.
+    fn mark(&mut self, record: &RecordName, stamp: &Stamp, size: u64, damage: Damage) {
+        tracing::error!(record = record.as_str(), %damage, "a stored record is refused");
+        match self.snapshot.places.get(record).cloned() {
+            Some(Place::Vault(address)) => {
+                let Some(vault) = self.snapshot.vaults.get(&address) else {
+                    return;
+                };
+                let (stamp, damage) = (stamp.clone(), Some(damage));
+                let vault = Vault {
+                    stamp,
+                    size,
+                    damage,
+                    ..Vault::clone(vault)
+                };
+                self.settle(record, size, Place::Vault(address.clone()));
+                self.snapshot.vaults.insert(address, Arc::new(vault));
+            }
+            Some(Place::Object { vault, name }) => {
+                let Some(object) = self.snapshot.by_uuid(vault).and_then(|v| v.objects.get(&name)) else {
+                    return;
+                };
+                let head = object.head.clone();
+                let (stamp, damage) = (stamp.clone(), Some(damage));
+                let object = Object {
+                    stamp,
+                    size,
+                    head,
+                    damage,
+                };
+                self.settle(
+                    record,
+                    size,
+                    Place::Object {
+                        vault,
+                        name: Arc::clone(&name),
+                    },
+                );
+                self.set_object(vault, &name, object);
+            }
+            Some(Place::Stray(_) | Place::Unreadable { .. }) | None => {
+                self.settle(
+                    record,
+                    size,
+                    Place::Unreadable {
+                        stamp: stamp.clone(),
+                        size,
+                    },
+                );
+            }
+        }
+    }
+
+    /// A quorum read found an older state than one that was seen before the read began: it cannot be trusted.
+    pub(super) fn went_back(&mut self, record: &Record) {
+        self.mark(
+            &record.name,
+            &record.stamp,
+            record.envelope.len() as u64,
+            Damage::RolledBack,
+        );
+    }
+
+    /// The record is gone as of this stamp.
+    pub(super) fn remove(&mut self, record: &RecordName, stamp: &Stamp) {
+        self.see(stamp.revision);
+        if self.passed(record, stamp) {
+            return;
+        }
+        match self.snapshot.places.get(record) {
+            None => {}
+            Some(Place::Vault(_) | Place::Object { .. }) => self.mark(record, stamp, 0, Damage::Vanished),
+            Some(Place::Stray(_) | Place::Unreadable { .. }) => {
+                self.snapshot.bytes = self.snapshot.bytes.saturating_sub(self.size(record));
+                self.snapshot.places.remove(record);
+            }
+        }
+    }
+
+    /// What a list as of `revision` does not have is gone.
+    pub(super) fn remove_unlisted(&mut self, listed: impl Fn(&RecordName) -> bool, revision: u64) {
+        let gone: Vec<_> = self
+            .snapshot
+            .places
+            .keys()
+            .filter(|record| !listed(record))
+            .filter_map(|record| {
+                self.snapshot
+                    .stamp(record)
+                    .map(|stamp| (record.clone(), stamp.clone()))
+            })
+            .filter(|(_, stamp)| stamp.revision <= revision)
+            .collect();
+        for (record, stamp) in gone {
+            self.remove(&record, &stamp);
+        }
+    }
+
+    /// Whether a later state of the record was seen already.
+    fn passed(&self, record: &RecordName, stamp: &Stamp) -> bool {
+        self.snapshot
+            .stamp(record)
+            .is_some_and(|seen| seen.revision > stamp.revision)
+    }
+
+    fn set_object(&mut self, vault: VaultUuid, name: &Arc<str>, object: Object) {
+        let Some(address) = self.snapshot.addresses.get(&vault).cloned() else {
+            return;
+        };
+        let Some(found) = self.snapshot.vaults.get(&address) else {
+            return;
+        };
+        let mut next = Vault::clone(found);
+        self.changed.push(HeadChanged {
+            vault: next.head.id.clone(),
+            name: Arc::clone(name),
+        });
+        next.objects.insert(Arc::clone(name), Arc::new(object));
+        self.snapshot.vaults.insert(address, Arc::new(next));
+    }
+
+    /// Puts a place under a record's name, and counts its bytes instead of those of what stood there.
+    fn settle(&mut self, record: &RecordName, size: u64, place: Place) {
+        let before = self.size(record);
+        self.snapshot.bytes = self.snapshot.bytes.saturating_sub(before).saturating_add(size);
+        self.snapshot.places.insert(record.clone(), place);
+    }
+
+    fn size(&self, record: &RecordName) -> u64 {
+        match self.snapshot.places.get(record) {
+            None => 0,
+            Some(Place::Vault(address)) => self.snapshot.vaults.get(address).map_or(0, |vault| vault.size),
+            Some(Place::Object { vault, name }) => {
+                let object = self
+                    .snapshot
+                    .by_uuid(*vault)
+                    .and_then(|vault| vault.objects.get(name));
+                object.map_or(0, |object| object.size)
+            }
+            Some(Place::Stray(record)) => record.envelope.len() as u64,
+            Some(Place::Unreadable { size, .. }) => *size,
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Everything in memory, as one snapshot that readers load without a lock.
+//!
+//! Records come in from three sides: own writes, the watch, and quorum reads. They may come in any order; the store's revision
+//! decides which state is the newer, and `rev` and incarnation decide whether it may follow the one before.
+
+mod draft;
+mod snapshot;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::{ArcSwap, Guard};
+use tokio::sync::broadcast;
+
+use super::HeadChanged;
+use super::heads::{Head, VaultHead};
+use super::seals::Seals;
+use crate::crypto::{Header, RecordType, SealingKey};
+use crate::model::VaultUuid;
+use crate::store::{Record, RecordName, Stamp, StoreEvent};
+use draft::{Draft, Opened};
+
+pub(super) use snapshot::{Snapshot, Vault, VaultAddress};
+
+/// How many changes a subscriber may lag behind before it has to look at everything again.
+const CHANGES_KEPT: usize = 4096;
+
+pub(super) struct Index {
+    seals: Arc<Seals>,
+    current: ArcSwap<Snapshot>,
+    /// Held while the next snapshot is made; never across an await, never by readers.
+    writer: Mutex<()>,
+    changes: broadcast::Sender<HeadChanged>,
+}
+
+impl Index {
+    pub(super) fn new(seals: Arc<Seals>) -> Self {
+        Self {
+            seals,
+            current: ArcSwap::default(),
+            writer: Mutex::new(()),
+            changes: broadcast::Sender::new(CHANGES_KEPT),
+        }
+    }
+
+    pub(super) fn load(&self) -> Guard<Arc<Snapshot>> {
+        self.current.load()
+    }
+
+    pub(super) fn load_full(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    pub(super) fn subscribe(&self) -> broadcast::Receiver<HeadChanged> {
+        self.changes.subscribe()
+    }
+
+    /// Takes in what a watch tells.
+    pub(super) fn apply(&self, event: &StoreEvent) {
+        match event {
+            StoreEvent::Put(record) => self.put(record),
+            StoreEvent::Deleted { name, stamp } => self.edit(|draft| draft.remove(name, stamp)),
+            StoreEvent::Bookmark(revision) => self.edit(|draft| draft.see(*revision)),
+        }
+    }
+
+    /// Takes in one record.
+    fn put(&self, record: &Record) {
+        let known = self.load_full();
+        let seen = known.stamp(&record.name);
+        if seen.is_some_and(|seen| seen.revision >= record.stamp.revision) {
+            return;
+        }
+        let opened = Opened::open(&self.seals, record, |vault| {
+            known.by_uuid(vault).map(|v| v.key.clone())
+        });
+        self.edit(|draft| draft.put(record, opened));
+    }
+
+    /// Takes in an object's head that was just written here.
+    pub(super) fn keep_object(
+        &self,
+        record: &RecordName,
+        stamp: &Stamp,
+        size: u64,
+        vault: VaultUuid,
+        head: Head,
+    ) {
+        self.edit(|draft| {
+            draft.see(stamp.revision);
+            draft.put_object(record, stamp, size, vault, head);
+        });
+    }
+
+    /// Takes in a vault's head that was just written here.
+    pub(super) fn keep_vault(
+        &self,
+        record: &RecordName,
+        stamp: &Stamp,
+        size: u64,
+        head: VaultHead,
+        key: SealingKey,
+    ) {
+        self.edit(|draft| {
+            draft.see(stamp.revision);
+            draft.put_vault(record, stamp, size, head, key);
+        });
+    }
+
+    /// Takes in what a quorum read found; `known` is what was known of the record before the read began.
+    pub(super) fn confirm(&self, name: &RecordName, known: Option<&Stamp>, found: Option<&Record>) {
+        match (found, known) {
+            (Some(record), Some(known)) if record.stamp.revision < known.revision => self.edit(|draft| {
+                // Unless another read has seen more meanwhile.
+                if draft.snapshot.stamp(name) == Some(known) {
+                    draft.went_back(record);
+                }
+            }),
+            (Some(record), _) => self.put(record),
+            (None, Some(known)) => self.edit(|draft| {
+                if draft.snapshot.stamp(name) == Some(known) {
+                    draft.remove(name, known);
+                }
+            }),
+            (None, None) => {}
+        }
+    }
+
+    /// Takes in a whole list as of `revision`, in one swap. What was seen after that revision stays.
+    pub(super) fn replace_all(&self, records: &[Record], revision: u64) {
+        let known = self.load_full();
+        let is_vault = |record: &&Record| {
+            Header::peek(&record.envelope).is_ok_and(|header| header.record_type == RecordType::Vault)
+        };
+        // What has not changed since it was last seen is not opened again.
+        let is_new = |record: &&Record| known.stamp(&record.name) != Some(&record.stamp);
+        let (vaults, objects): (Vec<_>, Vec<_>) = records.iter().filter(is_new).partition(is_vault);
+        let mut keys: HashMap<VaultUuid, SealingKey> = HashMap::new();
+        let mut opened = Vec::with_capacity(vaults.len().saturating_add(objects.len()));
+        for record in vaults {
+            let vault = Opened::open(&self.seals, record, |_| None);
+            if let Opened::Vault(head, key) = &vault {
+                keys.insert(head.uuid, key.clone());
+            }
+            opened.push((record, vault));
+        }
+        for record in objects {
+            let key = |vault| {
+                known
+                    .by_uuid(vault)
+                    .map(|v| &v.key)
+                    .or_else(|| keys.get(&vault))
+                    .cloned()
+            };
+            opened.push((record, Opened::open(&self.seals, record, key)));
+        }
+        let listed: HashSet<&RecordName> = records.iter().map(|record| &record.name).collect();
+        self.edit(|draft| {
+            for (record, opened) in opened {
+                draft.put(record, opened);
+            }
+            draft.remove_unlisted(|name| listed.contains(name), revision);
+            draft.see(revision);
+        });
+    }
+
+    /// Nothing is to be served any more.
+    pub(super) fn mark_rolled_back(&self) {
+        self.edit(|draft| draft.snapshot.rolled_back = true);
+    }
+
+    fn edit(&self, change: impl FnOnce(&mut Draft<'_>)) {
+        let writing = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut draft = Draft::new(&self.seals, Snapshot::clone(&self.current.load()));
+        change(&mut draft);
+        let Draft {
+            snapshot, changed, ..
+        } = draft;
+        self.current.store(Arc::new(snapshot));
+        drop(writing);
+        for change in changed {
+            // Nobody may be listening.
+            let _ = self.changes.send(change);
+        }
+    }
+}

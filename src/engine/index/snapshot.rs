@@ -1,0 +1,176 @@
+//! One state of everything in memory.
+
+use std::sync::Arc;
+
+use crate::crypto::SealingKey;
+use crate::engine::Damage;
+use crate::engine::Error;
+use crate::engine::heads::{Head, VaultHead};
+use crate::model::{Uid, VaultEntry, VaultName, VaultUuid};
+use crate::store::{Record, RecordName, Stamp};
+
+/// By what a vault is found: a recycled namespace of the same name has another UID.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(in crate::engine) struct VaultAddress {
+    pub(in crate::engine) namespace_uid: Uid,
+    pub(in crate::engine) name: VaultName,
+}
+
+impl VaultAddress {
+    pub(in crate::engine) fn of(entry: &VaultEntry) -> Self {
+        Self {
+            namespace_uid: entry.namespace_uid.clone(),
+            name: entry.id.name.clone(),
+        }
+    }
+}
+
+/// A vault and all its objects.
+#[derive(Clone)]
+pub(in crate::engine) struct Vault {
+    pub(in crate::engine) stamp: Stamp,
+    pub(super) size: u64,
+    /// The newest good state; refused while there is `damage`.
+    pub(in crate::engine) head: Arc<VaultHead>,
+    pub(in crate::engine) key: SealingKey,
+    pub(in crate::engine) damage: Option<Damage>,
+    /// By name in lower case.
+    pub(in crate::engine) objects: imbl::OrdMap<Arc<str>, Arc<Object>>,
+}
+
+/// An object: attributes in clear, values sealed.
+pub(in crate::engine) struct Object {
+    pub(in crate::engine) stamp: Stamp,
+    pub(super) size: u64,
+    /// The newest good state; refused while there is `damage`.
+    pub(in crate::engine) head: Head,
+    pub(in crate::engine) damage: Option<Damage>,
+}
+
+/// What stands under the name of a record.
+#[derive(Clone)]
+pub(super) enum Place {
+    Vault(VaultAddress),
+    Object {
+        vault: VaultUuid,
+        name: Arc<str>,
+    },
+    /// An object whose vault is not known yet.
+    Stray(Arc<Record>),
+    /// It does not open, and what it was is not known.
+    Unreadable {
+        stamp: Stamp,
+        size: u64,
+    },
+}
+
+/// All vaults as of one moment. Clones share nearly everything.
+#[derive(Clone, Default)]
+pub(in crate::engine) struct Snapshot {
+    pub(super) vaults: imbl::HashMap<VaultAddress, Arc<Vault>>,
+    pub(super) addresses: imbl::HashMap<VaultUuid, VaultAddress>,
+    pub(super) places: imbl::HashMap<RecordName, Place>,
+    pub(super) revision: u64,
+    pub(super) bytes: u64,
+    pub(super) rolled_back: bool,
+}
+
+impl Snapshot {
+    /// The vault, damaged or not.
+    pub(in crate::engine) fn vault(&self, address: &VaultAddress) -> Option<&Arc<Vault>> {
+        self.vaults.get(address)
+    }
+
+    pub(in crate::engine) fn vaults(&self) -> impl Iterator<Item = &Arc<Vault>> {
+        self.vaults.values()
+    }
+
+    /// The newest revision that was seen.
+    pub(in crate::engine) const fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Bytes of all records.
+    pub(in crate::engine) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether the store was seen to hold an older state than before.
+    pub(in crate::engine) const fn rolled_back(&self) -> bool {
+        self.rolled_back
+    }
+
+    /// How many records do not open, went back or are gone.
+    pub(in crate::engine) fn damaged(&self) -> usize {
+        let unreadable = self
+            .places
+            .values()
+            .filter(|place| matches!(place, Place::Unreadable { .. }))
+            .count();
+        let known = self.vaults.values().map(|vault| {
+            usize::from(vault.damage.is_some()).saturating_add(
+                vault
+                    .objects
+                    .values()
+                    .filter(|object| object.damage.is_some())
+                    .count(),
+            )
+        });
+        known.fold(unreadable, usize::saturating_add)
+    }
+
+    /// Fails if a record of this name is there that cannot be used.
+    pub(in crate::engine) fn check_readable(&self, record: &RecordName) -> Result<(), Error> {
+        match self.places.get(record) {
+            Some(Place::Unreadable { .. } | Place::Stray(_)) => {
+                Err(Error::RecordDamaged(Damage::DoesNotOpen))
+            }
+            Some(Place::Vault(_) | Place::Object { .. }) | None => Ok(()),
+        }
+    }
+
+    /// Which state of a record was seen last.
+    pub(in crate::engine) fn stamp(&self, record: &RecordName) -> Option<&Stamp> {
+        match self.places.get(record)? {
+            Place::Vault(address) => self.vaults.get(address).map(|vault| &vault.stamp),
+            Place::Object { vault, name } => self
+                .by_uuid(*vault)?
+                .objects
+                .get(name)
+                .map(|object| &object.stamp),
+            Place::Stray(record) => Some(&record.stamp),
+            Place::Unreadable { stamp, .. } => Some(stamp),
+        }
+    }
+
+    pub(super) fn by_uuid(&self, uuid: VaultUuid) -> Option<&Arc<Vault>> {
+        self.vaults.get(self.addresses.get(&uuid)?)
+    }
+}
+
+impl Object {
+    /// Bytes of its record.
+    pub(in crate::engine) const fn size(&self) -> u64 {
+        self.size
+    }
+}
+
+impl Vault {
+    /// Bytes of its own record.
+    pub(in crate::engine) const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Fails if it is damaged.
+    pub(in crate::engine) fn check(&self) -> Result<(), Error> {
+        self.damage
+            .map_or(Ok(()), |damage| Err(Error::RecordDamaged(damage)))
+    }
+
+    /// The object, if there is one that is not damaged.
+    pub(in crate::engine) fn object(&self, folded: &str) -> Result<Option<&Arc<Object>>, Error> {
+        let found = self.objects.get(folded);
+        let damage = found.and_then(|object| object.damage);
+        damage.map_or(Ok(found), |damage| Err(Error::RecordDamaged(damage)))
+    }
+}

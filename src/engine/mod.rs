@@ -1,0 +1,408 @@
+//! What a vault does: secrets, their versions, soft delete.
+//!
+//! # Why
+//! - **One head is the whole truth of one name**, and each change is exactly one compare-and-swap of that head: nothing can
+//!   be half done, and of two who race one decides again on what the other made.
+//! - **Reads are answered from memory**, from one snapshot without a lock; the value alone is opened then, from the one sealed
+//!   body that holds it. A positive read may be as old as the watch lags.
+//! - **A refusal is never stale**: what depends on stored state (not found, deleted, disabled, expired) is told only after
+//!   one quorum read that began after the request came.
+//! - **Each change carries a random id that its head keeps**, so that a write without an answer can be looked for instead of
+//!   being made twice.
+//! - **The store is not trusted**: a record that does not open, went back, was replaced or is gone damages its own object
+//!   and no other.
+
+mod commit;
+mod decide;
+mod error;
+mod heads;
+mod index;
+mod lanes;
+mod limits;
+mod objects;
+mod paging;
+mod seals;
+mod summary;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use tokio::sync::broadcast;
+
+use crate::crypto::{InstallationId, RootKey};
+use crate::model::{
+    DeleteOwned, EnsureGeneratedSecret, Moment, ObjectName, Operation, Page, PageRequest, Reply, Secret,
+    SetSecret, Uid, UnixSeconds, UpdateSecret, VaultEntry, VaultId, VaultName, VaultSummary, VaultUuid,
+    Version,
+};
+use crate::policy::Permit;
+use crate::store::{Record, SealedStore, StoreEvent};
+use decide::{Context, NewVault, SealBody, Step};
+use heads::{Head, WriteId};
+use index::{Index, Snapshot, VaultAddress};
+use lanes::Lanes;
+use objects::{ObjectChange, Value, VaultChange, body_place, ready_vault};
+use seals::{Seals, random_id};
+
+pub use error::{Damage, Error};
+pub use limits::{MAX_CONTENT_TYPE, MAX_PAGE, MAX_TAG, MAX_TAGS, MAX_VALUE, Quotas};
+
+/// What an engine is made of.
+pub struct EngineParts {
+    /// Where sealed records lie.
+    pub store: Arc<dyn SealedStore>,
+    /// The installation's root key.
+    pub root: Arc<RootKey>,
+    /// The installation's id, as `store::installation` found or made it.
+    pub installation: InstallationId,
+    /// How much there may be.
+    pub quotas: Quotas,
+}
+
+/// All vaults of the installation, in memory, over one store.
+///
+/// It starts empty: whoever runs it lists the store into it ([`Engine::relist`] or [`Engine::replace_all`]) and then keeps it
+/// current ([`Engine::apply`]).
+pub struct Engine {
+    store: Arc<dyn SealedStore>,
+    seals: Arc<Seals>,
+    quotas: Quotas,
+    index: Index,
+    lanes: Lanes,
+    /// How to wait; tests do not wait.
+    pause: fn(Duration) -> BoxFuture<'static, ()>,
+}
+
+/// An object has changed: a new version, attributes, deletion, or damage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeadChanged {
+    /// In which vault.
+    pub vault: VaultId,
+    /// Its name in lower case.
+    pub name: Arc<str>,
+}
+
+impl Engine {
+    /// An engine with nothing in memory.
+    #[must_use]
+    pub fn new(parts: EngineParts) -> Self {
+        let seals = Arc::new(Seals::new(&parts.root, parts.installation));
+        Self {
+            store: parts.store,
+            index: Index::new(Arc::clone(&seals)),
+            seals,
+            quotas: parts.quotas,
+            lanes: Lanes::default(),
+            pause: |wait| tokio::time::sleep(wait).boxed(),
+        }
+    }
+
+    /// Does what was permitted. A change is durable, and in this engine's memory, before it is answered. The future may be
+    /// dropped at any time: the change is then made or not made, never half.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn perform(&self, permit: Permit, now: Moment) -> Result<Reply, Error> {
+        let (_, entry, operation) = permit.into_parts();
+        if self.index.load().rolled_back() {
+            return Err(Error::StoreRolledBack);
+        }
+        let now = now.wall;
+        match operation {
+            Operation::SetSecret(set) => self.set(&entry, set, now).await,
+            Operation::GetSecret { name, version } => self.get(&entry, &name, version, now).await,
+            Operation::UpdateSecret(update) => self.update(&entry, &update, now).await,
+            Operation::DeleteSecret { name } => self.delete(&entry, &name, now).await,
+            Operation::ListSecrets(page) => self.list(&entry, &page).await,
+            Operation::ListSecretVersions { name, page } => self.list_versions(&entry, &name, &page).await,
+            Operation::EnsureVault(_) => self.ensure_vault(&entry, now).await,
+            Operation::EnsureGeneratedSecret(ensure) => self.ensure_generated(&entry, &ensure, now).await,
+            Operation::DeleteOwned(delete) => self.delete_owned(&entry, &delete, now).await,
+        }
+    }
+
+    /// Takes in what the store's watch tells. Events may be old or repeated; own writes are in memory already.
+    pub fn apply(&self, event: &StoreEvent) {
+        self.index.apply(event);
+    }
+
+    /// Takes in a whole list as of `revision`, in one swap: what is not in it is gone, unless it was seen later than that. What
+    /// was seen before is not opened again.
+    pub fn replace_all(&self, records: &[Record], revision: u64) {
+        self.index.replace_all(records, revision);
+    }
+
+    /// Lists the store and takes the list in; hands back its revision, from which to watch. A store whose revision went back
+    /// below what this engine has seen was restored: nothing is served from it any more.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::StoreRolledBack`].
+    pub async fn relist(&self) -> Result<u64, Error> {
+        let before = self.index.load().revision();
+        let (records, revision) = self.store.list().await.map_err(Error::Store)?;
+        if revision < before {
+            tracing::error!(
+                before,
+                revision,
+                "the store holds an older state than before: nothing is served from it"
+            );
+            self.index.mark_rolled_back();
+            return Err(Error::StoreRolledBack);
+        }
+        self.replace_all(&records, revision);
+        Ok(revision)
+    }
+
+    /// Tells of every object that changes from now on. Who lags behind by thousands is told so, and looks at everything
+    /// again.
+    pub fn subscribe(&self) -> broadcast::Receiver<HeadChanged> {
+        self.index.subscribe()
+    }
+
+    /// Counts of every vault.
+    pub fn summaries(&self, now: UnixSeconds) -> Vec<VaultSummary> {
+        summary::summaries(&self.index.load(), now)
+    }
+
+    /// Whether the vault's head is in memory and good.
+    pub fn vault_ready(&self, namespace_uid: &Uid, name: &VaultName) -> bool {
+        let address = VaultAddress {
+            namespace_uid: namespace_uid.clone(),
+            name: name.clone(),
+        };
+        self.index
+            .load()
+            .vault(&address)
+            .is_some_and(|vault| vault.damage.is_none())
+    }
+
+    /// Bytes of all records in memory, against [`Quotas::installation_bytes`].
+    pub fn stored_bytes(&self) -> u64 {
+        self.index.load().bytes()
+    }
+
+    /// How many records are refused: they do not open, went back, were replaced or are gone. Walks over all of them.
+    pub fn damaged_records(&self) -> usize {
+        self.index.load().damaged()
+    }
+
+    /// The newest revision of the store that was seen.
+    pub fn revision(&self) -> u64 {
+        self.index.load().revision()
+    }
+
+    async fn set(&self, entry: &VaultEntry, set: SetSecret, now: UnixSeconds) -> Result<Reply, Error> {
+        limits::check_set(&set)?;
+        let decide = |head: Option<&Head>, context: &Context, seal: &SealBody<'_>| {
+            decide::set(head, &set, context, seal)
+        };
+        let reply = self
+            .change(entry, &set.name, Value::Given(&set.value), now, decide)
+            .await?;
+        Ok(match reply {
+            Reply::Secret(secret) => Reply::Secret(Secret {
+                value: Some(set.value),
+                ..secret
+            }),
+            reply => reply,
+        })
+    }
+
+    async fn get(
+        &self,
+        entry: &VaultEntry,
+        name: &ObjectName,
+        version: Option<Version>,
+        now: UnixSeconds,
+    ) -> Result<Reply, Error> {
+        self.read(entry, Some(name), |snapshot, address, confirmed| {
+            let vault = ready_vault(snapshot, address, entry)?;
+            let object = vault.object(name.folded())?;
+            if object.is_none() && confirmed {
+                snapshot.check_readable(&self.seals.object_record(vault.head.uuid, name.folded())?)?;
+            }
+            let (head, found) = decide::get(object.map(|object| &object.head), name, version, now)?;
+            let place = body_place(head, found.id, found.order);
+            let value = self
+                .seals
+                .open_body(vault.head.uuid, &vault.key, &place, &found.body)?;
+            let secret = decide::secret(&head.name, found, vault.head.retention_days);
+            Ok(Reply::Secret(Secret {
+                value: Some(value),
+                ..secret
+            }))
+        })
+        .await
+    }
+
+    async fn list(&self, entry: &VaultEntry, page: &PageRequest) -> Result<Reply, Error> {
+        self.read(entry, None, |snapshot, address, _| {
+            let vault = ready_vault(snapshot, address, entry)?;
+            paging::secrets(&self.seals, vault, page).map(Reply::Page)
+        })
+        .await
+    }
+
+    async fn list_versions(
+        &self,
+        entry: &VaultEntry,
+        name: &ObjectName,
+        page: &PageRequest,
+    ) -> Result<Reply, Error> {
+        let listed = self
+            .read(entry, Some(name), |snapshot, address, _| {
+                let vault = ready_vault(snapshot, address, entry)?;
+                paging::versions(&self.seals, vault, name, page).map(Reply::Page)
+            })
+            .await;
+        match listed {
+            // As in Azure: a name that is not there has no versions.
+            Err(Error::SecretNotFound { .. }) => Ok(Reply::Page(Page {
+                items: Vec::new(),
+                next: None,
+            })),
+            listed => listed,
+        }
+    }
+
+    async fn update(
+        &self,
+        entry: &VaultEntry,
+        update: &UpdateSecret,
+        now: UnixSeconds,
+    ) -> Result<Reply, Error> {
+        limits::check_update(update)?;
+        let decide =
+            |head: Option<&Head>, context: &Context, _: &SealBody<'_>| decide::update(head, update, context);
+        self.change(entry, &update.name, Value::None, now, decide).await
+    }
+
+    async fn delete(&self, entry: &VaultEntry, name: &ObjectName, now: UnixSeconds) -> Result<Reply, Error> {
+        let decide =
+            |head: Option<&Head>, context: &Context, _: &SealBody<'_>| decide::delete(head, name, context);
+        self.change(entry, name, Value::None, now, decide).await
+    }
+
+    async fn ensure_generated(
+        &self,
+        entry: &VaultEntry,
+        ensure: &EnsureGeneratedSecret,
+        now: UnixSeconds,
+    ) -> Result<Reply, Error> {
+        limits::check_generated(ensure)?;
+        let value = Value::Generated {
+            alphabet: ensure.alphabet,
+            length: ensure.length,
+        };
+        let decide = |head: Option<&Head>, context: &Context, seal: &SealBody<'_>| {
+            decide::ensure_generated(head, ensure, context, seal)
+        };
+        self.change(entry, &ensure.name, value, now, decide).await
+    }
+
+    async fn delete_owned(
+        &self,
+        entry: &VaultEntry,
+        delete: &DeleteOwned,
+        now: UnixSeconds,
+    ) -> Result<Reply, Error> {
+        let decide = |head: Option<&Head>, context: &Context, _: &SealBody<'_>| {
+            decide::delete_owned(head, &delete.owner, context)
+        };
+        self.change(entry, &delete.name, Value::None, now, decide).await
+    }
+
+    async fn ensure_vault(&self, entry: &VaultEntry, now: UnixSeconds) -> Result<Reply, Error> {
+        let uuid = VaultUuid(random_id()?);
+        let new = NewVault {
+            write: WriteId(random_id()?),
+            uuid,
+            incarnation: random_id()?,
+            wrapped_key: self.seals.new_vault_key(uuid)?,
+            now,
+        };
+        let record = self.seals.vault_record(&entry.namespace_uid, &entry.id.name)?;
+        let address = VaultAddress::of(entry);
+        self.commit(&VaultChange {
+            entry,
+            address,
+            record,
+            new,
+            seals: &self.seals,
+        })
+        .await
+    }
+
+    async fn change<D>(
+        &self,
+        entry: &VaultEntry,
+        name: &ObjectName,
+        value: Value<'_>,
+        now: UnixSeconds,
+        decide: D,
+    ) -> Result<Reply, Error>
+    where
+        D: Fn(Option<&Head>, &Context, &SealBody<'_>) -> Result<Step<Head>, Error> + Sync,
+    {
+        let ready = |snapshot: &Snapshot, address: &VaultAddress, _| {
+            ready_vault(snapshot, address, entry).map(|vault| (vault.head.uuid, vault.head.retention_days))
+        };
+        let (vault, retention_days) = self.read(entry, None, ready).await?;
+        let context = Context {
+            now,
+            retention_days,
+            max_versions: self.quotas.versions,
+            write: WriteId(random_id()?),
+            version: Version(random_id()?),
+            incarnation: random_id()?,
+        };
+        let change = ObjectChange {
+            entry,
+            address: VaultAddress::of(entry),
+            record: self.seals.object_record(vault, name.folded())?,
+            name,
+            context,
+            value,
+            seals: &self.seals,
+            decide,
+        };
+        self.commit(&change).await
+    }
+
+    /// Answers from memory; a refusal that rests on stored state only once a quorum read has confirmed it. `answer` is told
+    /// whether that has been done.
+    async fn read<T>(
+        &self,
+        entry: &VaultEntry,
+        name: Option<&ObjectName>,
+        answer: impl Fn(&Snapshot, &VaultAddress, bool) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let address = VaultAddress::of(entry);
+        let first = answer(&self.index.load(), &address, false);
+        if first.as_ref().err().is_none_or(|error| !error.rests_on_state()) {
+            return first;
+        }
+        let known = |snapshot: &Snapshot| {
+            snapshot
+                .vault(&address)
+                .filter(|vault| vault.damage.is_none())
+                .map(|vault| vault.head.uuid)
+        };
+        let mut vault = known(&self.index.load());
+        if vault.is_none() {
+            self.refresh(&self.seals.vault_record(&entry.namespace_uid, &entry.id.name)?)
+                .await?;
+            vault = known(&self.index.load());
+        }
+        if let (Some(vault), Some(name)) = (vault, name) {
+            self.refresh(&self.seals.object_record(vault, name.folded())?)
+                .await?;
+        }
+        answer(&self.index.load(), &address, true)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! Changes of objects and of vaults, as [`Change`] sees them.
+
+use bytes::Bytes;
+
+use super::commit::{Change, Made, State};
+use super::decide::{self, Context, NewVault, SealBody, Step};
+use super::heads::{Head, VaultHead};
+use super::index::{Snapshot, Vault, VaultAddress};
+use super::seals::{BodyPlace, Seals};
+use super::{Engine, Error};
+use crate::crypto::random;
+use crate::model::{Alphabet, ObjectName, SecretBytes, VaultEntry, Version};
+use crate::store::{RecordName, Stamp};
+
+/// The value that a change seals.
+pub(super) enum Value<'a> {
+    /// It makes no version.
+    None,
+    Given(&'a SecretBytes),
+    /// Made anew for each attempt; only the one that comes through is ever seen.
+    Generated {
+        alphabet: Alphabet,
+        length: u16,
+    },
+}
+
+/// A change of one object's head.
+pub(super) struct ObjectChange<'a, D> {
+    pub(super) entry: &'a VaultEntry,
+    pub(super) address: VaultAddress,
+    pub(super) record: RecordName,
+    pub(super) name: &'a ObjectName,
+    pub(super) context: Context,
+    pub(super) value: Value<'a>,
+    pub(super) seals: &'a Seals,
+    pub(super) decide: D,
+}
+
+impl<D> ObjectChange<'_, D> {
+    fn vault<'s>(&self, snapshot: &'s Snapshot) -> Result<&'s Vault, Error> {
+        ready_vault(snapshot, &self.address, self.entry)
+    }
+
+    fn seal_body(&self, vault: &Vault, place: &BodyPlace<'_>) -> Result<Bytes, Error> {
+        let seal = |value: &[u8]| self.seals.seal_body(vault.head.uuid, &vault.key, place, value);
+        match &self.value {
+            Value::None => Err(Error::Encode),
+            Value::Given(value) => seal(value.expose()),
+            Value::Generated { alphabet, length } => {
+                let value = random::generate_text(*alphabet, *length).map_err(Error::Crypto)?;
+                seal(value.expose())
+            }
+        }
+    }
+}
+
+impl<D> Change for ObjectChange<'_, D>
+where
+    D: Fn(Option<&Head>, &Context, &SealBody<'_>) -> Result<Step<Head>, Error> + Sync,
+{
+    type Head = Head;
+
+    fn record(&self) -> &RecordName {
+        &self.record
+    }
+
+    fn current<'s>(&self, snapshot: &'s Snapshot) -> Result<Option<State<'s, Head>>, Error> {
+        let object = self.vault(snapshot)?.object(self.name.folded())?;
+        if object.is_none() {
+            snapshot.check_readable(&self.record)?;
+        }
+        Ok(object.map(|object| State {
+            stamp: &object.stamp,
+            size: object.size(),
+            rev: object.head.rev,
+            head: &object.head,
+        }))
+    }
+
+    fn decide(&self, snapshot: &Snapshot, head: Option<&Head>) -> Result<Step<Head>, Error> {
+        let vault = self.vault(snapshot)?;
+        let context = Context {
+            retention_days: vault.head.retention_days,
+            ..self.context
+        };
+        (self.decide)(head, &context, &|place| self.seal_body(vault, place))
+    }
+
+    fn is_in(&self, head: &Head) -> Made {
+        if head.writes.contains(&self.context.write) {
+            return Made::Yes;
+        }
+        match self.value {
+            Value::None => Made::NotLately,
+            // A version stays, so it tells for ever.
+            Value::Given(_) | Value::Generated { .. } => {
+                let made = head
+                    .secret
+                    .as_ref()
+                    .is_some_and(|s| s.versions.get(&self.context.version).is_some());
+                if made { Made::Yes } else { Made::No }
+            }
+        }
+    }
+
+    fn seal(&self, snapshot: &Snapshot, head: &Head) -> Result<Bytes, Error> {
+        let vault = self.vault(snapshot)?;
+        self.seals
+            .seal_object(vault.head.uuid, &vault.key, &self.record, head)
+    }
+
+    fn keep(&self, engine: &Engine, stamp: &Stamp, size: u64, head: Head) {
+        let vault = engine
+            .index
+            .load()
+            .vault(&self.address)
+            .map(|vault| vault.head.uuid);
+        if let Some(vault) = vault {
+            engine.index.keep_object(&self.record, stamp, size, vault, head);
+        }
+    }
+}
+
+/// The making of a vault's head.
+pub(super) struct VaultChange<'a> {
+    pub(super) entry: &'a VaultEntry,
+    pub(super) address: VaultAddress,
+    pub(super) record: RecordName,
+    pub(super) new: NewVault,
+    pub(super) seals: &'a Seals,
+}
+
+impl Change for VaultChange<'_> {
+    type Head = VaultHead;
+
+    fn record(&self) -> &RecordName {
+        &self.record
+    }
+
+    fn current<'s>(&self, snapshot: &'s Snapshot) -> Result<Option<State<'s, VaultHead>>, Error> {
+        let Some(vault) = snapshot.vault(&self.address) else {
+            return snapshot.check_readable(&self.record).map(|()| None);
+        };
+        vault.check()?;
+        Ok(Some(State {
+            stamp: &vault.stamp,
+            size: vault.size(),
+            rev: vault.head.rev,
+            head: &vault.head,
+        }))
+    }
+
+    fn decide(&self, _: &Snapshot, head: Option<&VaultHead>) -> Result<Step<VaultHead>, Error> {
+        decide::ensure_vault(head, self.entry, &self.new)
+    }
+
+    fn is_in(&self, head: &VaultHead) -> Made {
+        if head.writes.contains(&self.new.write) {
+            Made::Yes
+        } else {
+            Made::NotLately
+        }
+    }
+
+    fn seal(&self, _: &Snapshot, head: &VaultHead) -> Result<Bytes, Error> {
+        self.seals.seal_vault(&self.record, head)
+    }
+
+    fn keep(&self, engine: &Engine, stamp: &Stamp, size: u64, head: VaultHead) {
+        // A key that was just wrapped opens; should it not, the feed will show the record as damaged.
+        if let Ok(key) = self.seals.vault_key(&head) {
+            engine.index.keep_vault(&self.record, stamp, size, head, key);
+        }
+    }
+}
+
+/// The vault, if its head is there and good.
+pub(super) fn ready_vault<'s>(
+    snapshot: &'s Snapshot,
+    address: &VaultAddress,
+    entry: &VaultEntry,
+) -> Result<&'s Vault, Error> {
+    let vault = snapshot.vault(address).ok_or_else(|| Error::VaultNotReady {
+        vault: entry.id.clone(),
+    })?;
+    vault.check()?;
+    Ok(vault)
+}
+
+/// The place of a version's value.
+pub(super) fn body_place<'a>(head: &'a Head, version: Version, order: u64) -> BodyPlace<'a> {
+    BodyPlace {
+        name: head.name.folded(),
+        incarnation: head.incarnation,
+        version,
+        order,
+    }
+}

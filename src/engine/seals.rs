@@ -1,0 +1,221 @@
+//! Under which names and keys heads and values are sealed.
+
+use bytes::Bytes;
+
+use super::heads::{Head, Incarnation, VaultHead};
+use super::{Damage, Error};
+use crate::crypto::{
+    Header, InstallationId, NamingKey, RecordType, RootKey, SealingKey, VaultKey, random, seal,
+};
+use crate::model::{SecretBytes, Uid, VaultName, VaultUuid, Version};
+use crate::store::RecordName;
+
+/// The keys of an installation, and the shape of its records.
+pub(super) struct Seals {
+    installation: InstallationId,
+    root: SealingKey,
+    naming: NamingKey,
+    paging: SealingKey,
+}
+
+/// Where the value of one version lies: bound into its seal, so that it opens nowhere else.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BodyPlace<'a> {
+    /// The object's name in lower case.
+    pub(super) name: &'a str,
+    pub(super) incarnation: Incarnation,
+    pub(super) version: Version,
+    pub(super) order: u64,
+}
+
+impl Seals {
+    pub(super) fn new(root: &RootKey, installation: InstallationId) -> Self {
+        Self {
+            installation,
+            root: root.sealing_key(),
+            naming: root.naming_key(),
+            paging: root.paging_key(),
+        }
+    }
+
+    pub(super) fn vault_record(&self, namespace_uid: &Uid, name: &VaultName) -> Result<RecordName, Error> {
+        self.name(&[
+            b"vault",
+            namespace_uid.as_str().as_bytes(),
+            name.as_str().as_bytes(),
+        ])
+    }
+
+    pub(super) fn object_record(&self, vault: VaultUuid, folded: &str) -> Result<RecordName, Error> {
+        self.name(&[b"object", &vault.0, folded.as_bytes()])
+    }
+
+    fn name(&self, parts: &[&[u8]]) -> Result<RecordName, Error> {
+        RecordName::parse(&self.naming.name(parts)).map_err(|_| Error::Encode)
+    }
+
+    pub(super) fn new_vault_key(&self, vault: VaultUuid) -> Result<Vec<u8>, Error> {
+        let key = VaultKey::generate(vault).map_err(Error::Crypto)?;
+        key.wrap(&self.root, &self.installation).map_err(Error::Crypto)
+    }
+
+    pub(super) fn vault_key(&self, head: &VaultHead) -> Result<SealingKey, Damage> {
+        VaultKey::unwrap(&self.root, &self.installation, head.uuid, &head.wrapped_key)
+            .map(|key| key.sealing_key().clone())
+            .map_err(|_| Damage::DoesNotOpen)
+    }
+
+    pub(super) fn seal_vault(&self, record: &RecordName, head: &VaultHead) -> Result<Bytes, Error> {
+        let header = Header {
+            record_type: RecordType::Vault,
+            vault: head.uuid,
+            incarnation: head.incarnation,
+            term: self.root.term(),
+            rev: head.rev,
+        };
+        self.seal(&self.root, &header, record.as_str(), &head.encode()?)
+    }
+
+    pub(super) fn open_vault(&self, record: &RecordName, envelope: &[u8]) -> Result<VaultHead, Damage> {
+        let (header, content) = seal::open(
+            &self.root,
+            &self.installation,
+            RecordType::Vault,
+            record.as_str(),
+            envelope,
+        )
+        .map_err(|_| Damage::DoesNotOpen)?;
+        let head = VaultHead::decode(content.expose()).map_err(|_| Damage::DoesNotOpen)?;
+        let fits =
+            head.uuid == header.vault && head.incarnation == header.incarnation && head.rev == header.rev;
+        if fits { Ok(head) } else { Err(Damage::DoesNotOpen) }
+    }
+
+    pub(super) fn seal_object(
+        &self,
+        vault: VaultUuid,
+        key: &SealingKey,
+        record: &RecordName,
+        head: &Head,
+    ) -> Result<Bytes, Error> {
+        let header = Header {
+            record_type: RecordType::Object,
+            vault,
+            incarnation: head.incarnation,
+            term: key.term(),
+            rev: head.rev,
+        };
+        self.seal(key, &header, record.as_str(), &head.encode()?)
+    }
+
+    pub(super) fn open_object(
+        &self,
+        vault: VaultUuid,
+        key: &SealingKey,
+        record: &RecordName,
+        envelope: &[u8],
+    ) -> Result<Head, Damage> {
+        let (header, content) = seal::open(
+            key,
+            &self.installation,
+            RecordType::Object,
+            record.as_str(),
+            envelope,
+        )
+        .map_err(|_| Damage::DoesNotOpen)?;
+        let head = Head::decode(content.expose()).map_err(|_| Damage::DoesNotOpen)?;
+        let fits = header.vault == vault && head.incarnation == header.incarnation && head.rev == header.rev;
+        if fits { Ok(head) } else { Err(Damage::DoesNotOpen) }
+    }
+
+    pub(super) fn seal_body(
+        &self,
+        vault: VaultUuid,
+        key: &SealingKey,
+        place: &BodyPlace<'_>,
+        value: &[u8],
+    ) -> Result<Bytes, Error> {
+        let header = body_header(vault, key, place);
+        self.seal(key, &header, &body_name(place), value)
+    }
+
+    pub(super) fn open_body(
+        &self,
+        vault: VaultUuid,
+        key: &SealingKey,
+        place: &BodyPlace<'_>,
+        body: &[u8],
+    ) -> Result<SecretBytes, Error> {
+        let (header, value) = seal::open(key, &self.installation, RecordType::Body, &body_name(place), body)
+            .map_err(|_| Error::RecordDamaged(Damage::DoesNotOpen))?;
+        let fits = header == body_header(vault, key, place);
+        if fits {
+            Ok(value)
+        } else {
+            Err(Error::RecordDamaged(Damage::DoesNotOpen))
+        }
+    }
+
+    /// Seals where a list goes on; `list` names the vault and the list.
+    pub(super) fn seal_position(
+        &self,
+        vault: VaultUuid,
+        list: &str,
+        position: &[u8],
+    ) -> Result<Bytes, Error> {
+        let header = Header {
+            record_type: RecordType::SkipToken,
+            vault,
+            incarnation: [0; 16],
+            term: self.paging.term(),
+            rev: 0,
+        };
+        self.seal(&self.paging, &header, list, position)
+    }
+
+    pub(super) fn open_position(
+        &self,
+        vault: VaultUuid,
+        list: &str,
+        token: &[u8],
+    ) -> Result<SecretBytes, Error> {
+        let (header, position) = seal::open(
+            &self.paging,
+            &self.installation,
+            RecordType::SkipToken,
+            list,
+            token,
+        )
+        .map_err(|_| Error::SkipTokenInvalid)?;
+        if header.vault == vault {
+            Ok(position)
+        } else {
+            Err(Error::SkipTokenInvalid)
+        }
+    }
+
+    fn seal(&self, key: &SealingKey, header: &Header, name: &str, content: &[u8]) -> Result<Bytes, Error> {
+        seal::seal(key, &self.installation, header, name, content)
+            .map(Bytes::from)
+            .map_err(Error::Crypto)
+    }
+}
+
+fn body_name(place: &BodyPlace<'_>) -> String {
+    format!("{}/{}", place.name, place.version)
+}
+
+const fn body_header(vault: VaultUuid, key: &SealingKey, place: &BodyPlace<'_>) -> Header {
+    Header {
+        record_type: RecordType::Body,
+        vault,
+        incarnation: place.incarnation,
+        term: key.term(),
+        rev: place.order,
+    }
+}
+
+/// 16 random bytes: versions, incarnations, write ids, UUIDs.
+pub(super) fn random_id() -> Result<[u8; 16], Error> {
+    random::bytes().map_err(Error::Crypto)
+}

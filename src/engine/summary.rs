@@ -1,0 +1,44 @@
+//! What `operate` is told of each vault.
+
+use super::decide::owned_state;
+use super::index::{Snapshot, Vault};
+use crate::model::{UnixSeconds, VaultSummary};
+
+/// One summary per vault that is not damaged, in the order of their addresses.
+pub(super) fn summaries(snapshot: &Snapshot, now: UnixSeconds) -> Vec<VaultSummary> {
+    let mut summaries: Vec<_> = snapshot
+        .vaults()
+        .filter(|vault| vault.damage.is_none())
+        .map(|vault| summary(vault, now))
+        .collect();
+    summaries.sort_by(|a, b| a.vault.cmp(&b.vault));
+    summaries
+}
+
+fn summary(vault: &Vault, now: UnixSeconds) -> VaultSummary {
+    let mut summary = VaultSummary {
+        vault: vault.head.id.clone(),
+        secrets: 0,
+        deleted_secrets: 0,
+        next_expiry: None,
+        owned: Vec::new(),
+    };
+    for object in vault.objects.values().filter(|object| object.damage.is_none()) {
+        let Some(secret) = &object.head.secret else {
+            continue;
+        };
+        if secret.deleted.is_some() {
+            summary.deleted_secrets += 1;
+        } else {
+            summary.secrets += 1;
+            let expires = secret.versions.newest().expires.filter(|expires| *expires > now);
+            summary.next_expiry = summary.next_expiry.into_iter().chain(expires).min();
+        }
+        if let Some(maker) = &secret.maker {
+            summary
+                .owned
+                .push((maker.clone(), owned_state(Some(&object.head), maker)));
+        }
+    }
+    summary
+}

@@ -1,0 +1,4 @@
+//! The engine as a whole, over the memory store.
+
+mod secrets;
+pub(super) mod support;
