@@ -40,20 +40,11 @@ provide() {
 	for file; do ln -sfn "$file" "$CACHE/bin/$(basename "$file")"; done
 }
 
-# debian_codename: the Debian that the node is made of: this machine's.
-debian_codename() {
-	local VERSION_CODENAME='' ID=''
-	. /etc/os-release
-	[ "$ID" = debian ] || fail "no engine can pull $PUBLISHED_NODE here, and the node image can be made on Debian only." \
-		"Start Docker or Podman with access to a registry, or use a Debian machine."
-	echo "$VERSION_CODENAME"
-}
-
 # node_image: prints the folder with an image of a node made here (node.tar, reference).
 node_image() {
 	local codename debian kubernetes etcd coredns helpers files=$HACK/cluster/node-image
 	need_root "making the node image"
-	codename=$(debian_codename)
+	codename=$(debian_codename "the node image (no engine can pull $PUBLISHED_NODE here)")
 	need_packages mmdebstrap jq gcc libc6-dev binutils
 	kubernetes=$(piece kubernetes "$(build kubernetes.sh)" "$KUBERNETES_VERSION" \
 		kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubeadm kubelet kubectl)
@@ -72,6 +63,8 @@ node_image() {
 choose_engine() {
 	local folder private old
 	IMAGE=$PUBLISHED_NODE
+	# The private engine of an earlier run isn't the machine's own.
+	[ "${DOCKER_HOST:-}" != "$PRIVATE_HOST" ] || unset DOCKER_HOST
 	if ENGINE=$(own_engine); then
 		[ "$ENGINE" != podman ] || export KIND_EXPERIMENTAL_PROVIDER=podman
 		can_pull "$ENGINE" "$IMAGE" && return 0

@@ -19,11 +19,14 @@ own_engine() {
 	return 1
 }
 
-# can_pull ENGINE IMAGE
+# can_pull ENGINE IMAGE: IMAGE is NAME:TAG@DIGEST.
 can_pull() {
-	"$1" image inspect "$2" >/dev/null 2>&1 && return 0
-	step "asking $1 for $2"
-	timeout 600 "$1" pull -q "$2" >/dev/null 2>&1
+	local engine=$1 image=$2
+	# Podman takes short names by a transport that knows them, and either a tag or a digest.
+	[ "$engine" = docker ] || image=docker://${image%%:*}@${image#*@}
+	"$engine" image inspect "${image#docker://}" >/dev/null 2>&1 && return 0
+	step "asking $engine for $image"
+	timeout 600 "$engine" pull -q "$image" >/dev/null 2>&1
 }
 
 private_engine_pid() {

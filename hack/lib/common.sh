@@ -65,6 +65,14 @@ need_go() {
 		"(Debian has $package in its backports; or use Go's own download) and put it on the PATH."
 }
 
+# debian_codename WHAT: this machine's Debian, of which WHAT is made.
+debian_codename() {
+	local VERSION_CODENAME='' ID=''
+	[ ! -f /etc/os-release ] || source /etc/os-release
+	[ "$ID" = debian ] || fail "$1 is made from Debian's packages, on a Debian machine, and this is none."
+	echo "$VERSION_CODENAME"
+}
+
 # The lock lets one build run at a time; file descriptor 9 must not pass on to what keeps running (9>&-).
 take_lock() {
 	mkdir -p "$CACHE"/{pieces,images,logs,tmp,bin}
