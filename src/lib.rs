@@ -1,5 +1,4 @@
 //! Strongroom: Azure Key Vault for any Kubernetes cluster.
-pub mod audit;
 pub mod client;
 pub mod compile;
 pub mod config;
@@ -8,6 +7,7 @@ pub mod crypto;
 pub mod engine;
 pub mod identity;
 pub mod model;
+pub mod node;
 pub mod policy;
 pub mod store;
 pub mod telemetry;

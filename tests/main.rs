@@ -2,4 +2,5 @@
 
 mod e2e;
 mod generated;
+mod generated_protocol;
 mod rooms;

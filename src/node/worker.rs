@@ -1,0 +1,487 @@
+//! One volume's life: a task that keeps its stream open and its files as `serve` last said, until it is stopped.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::files::{Device, FilesError, Written};
+use super::host::Host;
+use super::upstream::{Lost, Stream};
+use super::volume::Volume;
+use crate::model::{Kind, SecretBytes};
+use crate::wire::{FilePlan, NodeFrame, Open, Refused, ServeFrame, Unavailable};
+
+/// Longest text of another process that is passed on to a person.
+const MAX_TEXT: usize = 1024;
+/// Longest wait for a token to be on its way.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What is known about a volume now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Status {
+    /// Which file system is mounted; none before the first files.
+    pub(super) mounted: Option<Device>,
+    /// What was heard last.
+    pub(super) answer: Answer,
+    /// Since when `serve` refuses a mounted volume, which then stays as it is.
+    pub(super) refused_since: Option<Instant>,
+}
+
+/// What was heard last about a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// Nothing yet.
+    Nothing,
+    /// Its files, which are mounted.
+    Files,
+    /// A refusal.
+    Refused { kind: Kind, message: Arc<str> },
+    /// That there is no answer for now.
+    Unavailable { message: Arc<str> },
+    /// Its files, which could not be mounted.
+    Failed(FilesError),
+    /// That its pod is being deleted.
+    PodEnding,
+}
+
+/// A running volume. Dropping it stops the task some time soon; [`Worker::stop`] waits for it.
+pub(super) struct Worker {
+    pub(super) volume: Arc<Volume>,
+    pub(super) status: watch::Receiver<Status>,
+    tokens: watch::Sender<Arc<SecretBytes>>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Worker {
+    /// Starts a volume that is mounted already, or is to be.
+    pub(super) fn start(
+        host: &Arc<Host>,
+        volume: Volume,
+        token: SecretBytes,
+        mounted: Option<Device>,
+    ) -> Self {
+        let volume = Arc::new(volume);
+        let answer = if mounted.is_some() {
+            Answer::Files
+        } else {
+            Answer::Nothing
+        };
+        let (told, status) = watch::channel(Status {
+            mounted,
+            answer,
+            refused_since: None,
+        });
+        let (tokens, token) = watch::channel(Arc::new(token));
+        let stop = CancellationToken::new();
+        let task = Task {
+            host: Arc::clone(host),
+            volume: Arc::clone(&volume),
+            token,
+            status: told,
+            stop: stop.clone(),
+            mounted,
+            changed: None,
+        };
+        Self {
+            volume,
+            status,
+            tokens,
+            stop,
+            task: tokio::spawn(task.run()),
+        }
+    }
+
+    /// From now on this token is used.
+    pub(super) fn swap_token(&self, token: SecretBytes) {
+        self.tokens.send_if_modified(|current| {
+            let younger = current.expose() != token.expose();
+            if younger {
+                *current = Arc::new(token);
+            }
+            younger
+        });
+    }
+
+    /// Stops it. When this returns, it touches the volume no more.
+    pub(super) async fn stop(self) {
+        self.stop.cancel();
+        if self.task.await.is_err() {
+            tracing::error!(volume = %self.volume.id, "the task of a volume ended in a defect");
+        }
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.task.is_finished()
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        // Whoever waits learns that nobody works for it any more: the channel closes.
+        self.stop.cancel();
+    }
+}
+
+struct Task {
+    host: Arc<Host>,
+    volume: Arc<Volume>,
+    token: watch::Receiver<Arc<SecretBytes>>,
+    status: watch::Sender<Status>,
+    stop: CancellationToken,
+    mounted: Option<Device>,
+    /// When the files changed last.
+    changed: Option<Instant>,
+}
+
+/// How a stream ended.
+enum End {
+    /// This volume is stopped.
+    Stopped,
+    /// What was mounted is mounted no more.
+    Gone,
+    /// Open the next.
+    Lost {
+        /// Whether it said anything.
+        heard: bool,
+        /// No sooner than this.
+        retry_after: Duration,
+    },
+}
+
+impl Task {
+    async fn run(mut self) {
+        if self.mounted.is_some() {
+            // A node's volumes, all resumed at once, do not all ask at once.
+            if self
+                .wait(spread(&self.volume, 0, self.host.times.first_pause))
+                .await
+                .is_err()
+            {
+                return;
+            }
+        }
+        let mut failures = 0u32;
+        loop {
+            match self.follow().await {
+                End::Stopped => return,
+                End::Gone => {
+                    tracing::warn!(volume = %self.volume.id, "the volume is no longer mounted; it is followed no longer");
+                    return;
+                }
+                End::Lost { heard, retry_after } => {
+                    failures = if heard { 0 } else { failures.saturating_add(1) };
+                    let pause = self.pause(failures).max(retry_after.min(self.longest_pause()));
+                    if self.wait(pause).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn longest_pause(&self) -> Duration {
+        if self.mounted.is_some() {
+            self.host.times.mounted_pause
+        } else {
+            self.host.times.waiting_pause
+        }
+    }
+
+    fn pause(&self, failures: u32) -> Duration {
+        let grown = self.host.times.first_pause.saturating_mul(1 << failures.min(10));
+        let pause = grown.min(self.longest_pause());
+        pause / 2 + spread(&self.volume, failures, pause / 2)
+    }
+
+    /// Waits, but no longer than until there is a younger token. An error means: stop.
+    async fn wait(&mut self, pause: Duration) -> Result<(), ()> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(()),
+            changed = self.token.changed() => match changed {
+                Ok(()) => {
+                    self.token.mark_changed();
+                    Ok(())
+                }
+                Err(_) => Err(()),
+            },
+            () = sleep(pause) => Ok(()),
+        }
+    }
+
+    /// Opens a stream and does what it says until it ends.
+    async fn follow(&mut self) -> End {
+        if let Err(error) = self.remember().await {
+            tracing::warn!(volume = %self.volume.id, %error, "the volume's token cannot be kept");
+        }
+        let stop = self.stop.clone();
+        let opened = tokio::select! {
+            biased;
+            () = stop.cancelled() => return End::Stopped,
+            opened = self.open() => opened,
+        };
+        let mut stream = match opened {
+            Ok(stream) => stream,
+            Err(lost) => {
+                self.hear_lost(&lost);
+                return End::Lost {
+                    heard: false,
+                    retry_after: Duration::ZERO,
+                };
+            }
+        };
+        let _counted = self.host.metrics.stream();
+        let mut latest: Option<FilePlan> = None;
+        let mut sweep_at: Option<Instant> = None;
+        let mut heard = false;
+        let mut retry_after = Duration::ZERO;
+        loop {
+            let change_at = self
+                .changed
+                .map_or_else(Instant::now, |last| last + self.host.times.between_changes);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return End::Stopped,
+                changed = self.token.changed() => {
+                    let sent = match changed {
+                        Ok(()) => self.send_token(stream.as_mut()).await,
+                        Err(_) => return End::Stopped,
+                    };
+                    if sent.is_err() {
+                        return End::Lost { heard, retry_after };
+                    }
+                }
+                frame = stream.next() => match frame {
+                    Ok(Some(ServeFrame::Files(plan))) => {
+                        heard = true;
+                        latest = Some(plan);
+                    }
+                    Ok(Some(ServeFrame::Ping)) => {}
+                    Ok(Some(ServeFrame::Refused(refused))) => {
+                        heard = true;
+                        latest = None;
+                        if refused.kind == Kind::Unauthenticated {
+                            // The token has ended, most often; a younger one comes from the kubelet.
+                            retry_after = self.longest_pause();
+                        }
+                        self.hear_refused(&refused);
+                    }
+                    Ok(Some(ServeFrame::Unavailable(Unavailable { message, retry_after_seconds }))) => {
+                        retry_after = Duration::from_secs(retry_after_seconds.into());
+                        self.hear_unavailable(&message);
+                    }
+                    Ok(Some(ServeFrame::PodEnding)) => self.tell(|status| {
+                        if status.mounted.is_none() {
+                            status.answer = Answer::PodEnding;
+                        }
+                    }),
+                    Ok(None) => return End::Lost { heard, retry_after },
+                    Err(lost) => {
+                        self.hear_lost(&lost);
+                        return End::Lost { heard, retry_after };
+                    }
+                },
+                () = sleep_until(change_at), if latest.is_some() => {
+                    let Some(plan) = latest.take() else { continue };
+                    match self.show(plan).await {
+                        Ok(()) => sweep_at = Some(Instant::now() + self.host.times.sweep),
+                        Err(FilesError::Gone) if self.mounted.is_some() => return End::Gone,
+                        Err(error) => {
+                            self.hear_failed(error);
+                            return End::Lost { heard: false, retry_after };
+                        }
+                    }
+                }
+                () = sleep_until(sweep_at.unwrap_or(change_at)), if sweep_at.is_some() => {
+                    sweep_at = None;
+                    self.sweep().await;
+                }
+            }
+        }
+    }
+
+    async fn open(&mut self) -> Result<Box<dyn Stream>, Lost> {
+        let token = Arc::clone(&self.token.borrow_and_update());
+        let open = Open {
+            volume: self.volume.id.as_str().to_owned(),
+            vault: self.volume.vault.clone(),
+            objects: self.volume.objects.clone(),
+            token: SecretBytes::new(token.expose().to_vec()),
+        };
+        timeout(self.host.times.open, self.host.upstream.open(open))
+            .await
+            .unwrap_or_else(|_| {
+                Err(Lost {
+                    kind: Kind::Unavailable,
+                    reason: "the internal listener does not answer".to_owned(),
+                })
+            })
+    }
+
+    async fn send_token(&mut self, stream: &mut dyn Stream) -> Result<(), ()> {
+        let token = Arc::clone(&self.token.borrow_and_update());
+        if token.len() > NodeFrame::MAX_TOKEN {
+            return Ok(());
+        }
+        if let Err(error) = self.remember().await {
+            tracing::warn!(volume = %self.volume.id, %error, "the volume's token cannot be kept");
+        }
+        let sent = timeout(
+            TOKEN_TIMEOUT,
+            stream.token(SecretBytes::new(token.expose().to_vec())),
+        )
+        .await;
+        match sent {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(()),
+        }
+    }
+
+    /// Keeps what the next process needs, once there is something mounted.
+    async fn remember(&self) -> Result<(), FilesError> {
+        let Some(device) = self.mounted else { return Ok(()) };
+        let (volume, token) = (Arc::clone(&self.volume), Arc::clone(&self.token.borrow()));
+        self.host
+            .step(move |host| host.remember(&volume, device, &token))
+            .await
+    }
+
+    async fn show(&mut self, plan: FilePlan) -> Result<(), FilesError> {
+        let (volume, mounted, token) = (
+            Arc::clone(&self.volume),
+            self.mounted,
+            Arc::clone(&self.token.borrow()),
+        );
+        let shown = self
+            .host
+            .step(move |host| {
+                let (device, written) = host.show(&volume, mounted, &plan)?;
+                if mounted.is_none() {
+                    host.remember(&volume, device, &token)?;
+                }
+                Ok((device, written))
+            })
+            .await;
+        if mounted.is_some() && !matches!(shown, Ok((_, Written::Same))) {
+            self.host
+                .metrics
+                .file_update(shown.as_ref().err().map(|error| error.kind()));
+        }
+        let (device, written) = shown?;
+        self.mounted = Some(device);
+        if written == Written::Changed {
+            self.changed = Some(Instant::now());
+            let pod = &self.volume.pod;
+            tracing::info!(
+                volume = %self.volume.id, namespace = pod.namespace, pod = pod.name,
+                first = mounted.is_none(), "the volume's files are current"
+            );
+        }
+        self.tell(|status| {
+            *status = Status {
+                mounted: Some(device),
+                answer: Answer::Files,
+                refused_since: None,
+            };
+        });
+        Ok(())
+    }
+
+    async fn sweep(&self) {
+        let Some(device) = self.mounted else { return };
+        let volume = Arc::clone(&self.volume);
+        if let Err(error) = self.host.step(move |host| host.sweep(&volume, device)).await {
+            tracing::warn!(volume = %self.volume.id, %error, "replaced files cannot be removed");
+        }
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut Status)) {
+        self.status.send_if_modified(|status| {
+            let before = status.clone();
+            change(status);
+            *status != before
+        });
+    }
+
+    fn hear_refused(&self, refused: &Refused) {
+        let message = for_a_person(&refused.message);
+        let kind = refused.kind;
+        let pod = &self.volume.pod;
+        if self.mounted.is_some() && self.status.borrow().refused_since.is_none() {
+            self.host.metrics.file_update(Some(kind));
+            tracing::warn!(
+                volume = %self.volume.id, namespace = pod.namespace, pod = pod.name, reason = kind.reason(),
+                "access was refused; the mounted files stay at their last value"
+            );
+        }
+        self.tell(|status| {
+            if status.mounted.is_some() {
+                status.refused_since.get_or_insert_with(Instant::now);
+            }
+            status.answer = Answer::Refused { kind, message };
+        });
+    }
+
+    fn hear_unavailable(&self, message: &str) {
+        let message = for_a_person(message);
+        self.tell(|status| status.answer = Answer::Unavailable { message });
+    }
+
+    /// Nothing better is known than before, unless nothing was.
+    fn hear_lost(&self, lost: &Lost) {
+        tracing::info!(volume = %self.volume.id, reason = %lost.reason, "no stream to the data plane");
+        let message = for_a_person(&lost.reason);
+        self.tell(|status| {
+            if !matches!(status.answer, Answer::Refused { .. } | Answer::PodEnding) {
+                status.answer = Answer::Unavailable { message };
+            }
+        });
+    }
+
+    fn hear_failed(&self, error: FilesError) {
+        tracing::warn!(volume = %self.volume.id, %error, "the volume's files cannot be written");
+        self.tell(|status| status.answer = Answer::Failed(error));
+    }
+}
+
+/// A part of `most` that differs from volume to volume, so that a node's volumes do not all act at once.
+fn spread(volume: &Volume, attempt: u32, most: Duration) -> Duration {
+    let mut hasher = DefaultHasher::new();
+    (volume.id.as_str(), attempt).hash(&mut hasher);
+    let thousandths = u32::try_from(hasher.finish() % 1_000).unwrap_or_default();
+    most.saturating_mul(thousandths) / 1_000
+}
+
+/// A text of another process as it may stand in an event: bounded, one line.
+fn for_a_person(text: &str) -> Arc<str> {
+    let mut shown = String::with_capacity(text.len().min(MAX_TEXT));
+    for c in text.chars() {
+        let c = if c.is_control() { ' ' } else { c };
+        if shown.len() + c.len_utf8() > MAX_TEXT {
+            break;
+        }
+        shown.push(c);
+    }
+    shown.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_others_are_bounded_and_one_line() {
+        assert_eq!(&*for_a_person("a\nb\0c"), "a b c");
+        assert_eq!(for_a_person(&"é".repeat(2000)).len(), MAX_TEXT);
+        assert_eq!(
+            for_a_person(&format!("x{}", "é".repeat(2000))).len(),
+            MAX_TEXT - 1
+        );
+    }
+}
