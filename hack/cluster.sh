@@ -90,7 +90,7 @@ choose_engine() {
 }
 
 # recipe: a hash of what the cluster's shape is made of.
-recipe() { hash_of "$CONFIG" "$HACK/cluster"; }
+recipe() { hash_of "$CONFIG" "$HACK"/cluster/{versions.sh,build,node-image}; }
 
 # node_runs: the node's container is there and was not stopped.
 node_runs() {
@@ -113,7 +113,7 @@ is_up() {
 found() {
 	is_up || return 1
 	[ "$STRONGROOM_RECIPE" = "$(recipe)" ] ||
-		step "note: kind-config.yaml or hack/cluster changed since this cluster was made; 'make clean cluster' makes it anew"
+		step "note: kind-config.yaml or the node's recipe changed since this cluster was made; 'make clean cluster' makes it anew"
 	step "cluster $NAME is up"
 }
 
