@@ -5,6 +5,7 @@ pub mod config;
 pub mod crd;
 pub mod crypto;
 pub mod engine;
+pub mod gate;
 pub mod identity;
 pub mod model;
 pub mod node;

@@ -1,0 +1,383 @@
+//! The one door to every value: identity, standing, policy, audit, engine, audit, in this order and no other.
+//!
+//! # Why
+//! A request comes in through [`Gate::admit`] (who asks; a 401 is told before anything else is looked at) and
+//! [`Gate::perform`] (may they; do it; it is on record). There is no other call that reaches the engine with a request,
+//! and a projection to a node goes the same way, as the workload pod.
+
+mod changes;
+mod refusal;
+mod request;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::audit::{About, Asked, AuditLog, Outcome};
+use crate::engine::Engine;
+use crate::identity::{ConnectionMemory, Identity, Proof};
+use crate::model::{
+    Caller, Class, Clock, Moment, NodeCaller, Operation, OperationName, OwnedSecret, Reply, UnixSeconds,
+    VaultId, VaultSummary,
+};
+use crate::policy::{self, Permit};
+use crate::telemetry::Metrics;
+use crate::world::{Shared, World};
+
+pub use changes::{Change, Changes};
+pub use refusal::{Reason, Refusal};
+pub use request::Request;
+
+/// What a gate is made of.
+pub struct GateParts {
+    /// The world that requests are judged by.
+    pub world: Arc<Shared>,
+    /// Who asks.
+    pub identity: Identity,
+    /// What is on record.
+    pub audit: AuditLog,
+    /// What is done.
+    pub engine: Arc<Engine>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What time it is.
+    pub clock: Clock,
+}
+
+/// The door.
+pub struct Gate {
+    parts: GateParts,
+}
+
+/// What is remembered for the life of a connection: where it comes from, and the last token that was good.
+#[derive(Debug)]
+pub struct Connection {
+    peer: IpAddr,
+    memory: Arc<ConnectionMemory>,
+}
+
+/// A caller who proved who they are. May they do anything? That is not decided yet.
+#[derive(Debug, Clone)]
+pub struct Admitted {
+    caller: Arc<Caller>,
+    peer: Option<IpAddr>,
+    generation: u64,
+}
+
+impl Admitted {
+    /// Who it is.
+    #[must_use]
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// When the proof ends; none for callers whose proof is shown anew each time.
+    #[must_use]
+    pub fn expires(&self) -> Option<UnixSeconds> {
+        match &*self.caller {
+            Caller::ServiceAccount(account) => Some(account.expires),
+            Caller::Operator => None,
+        }
+    }
+}
+
+/// A `node` process that proved which node it runs on.
+#[derive(Debug, Clone)]
+pub struct Node {
+    caller: NodeCaller,
+}
+
+impl Node {
+    /// Name of its node.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.caller.node
+    }
+
+    /// When its own proof ends.
+    #[must_use]
+    pub const fn expires(&self) -> UnixSeconds {
+        self.caller.expires
+    }
+}
+
+impl Gate {
+    /// A gate of these parts.
+    #[must_use]
+    pub const fn new(parts: GateParts) -> Self {
+        Self { parts }
+    }
+
+    /// What time it is for whoever stands before the gate.
+    #[must_use]
+    pub const fn clock(&self) -> &Clock {
+        &self.parts.clock
+    }
+
+    /// What is remembered of a new connection.
+    #[must_use]
+    pub fn connection(&self, peer: IpAddr) -> Connection {
+        Connection {
+            peer,
+            memory: Arc::default(),
+        }
+    }
+
+    /// Who asks, on the vaults' listener. `token` is what follows `Bearer `.
+    ///
+    /// # Errors
+    /// 401 reasons; [`Reason::OutOfStanding`] where a token cannot be judged now. Without a token the answer is
+    /// [`Reason::MissingToken`] whatever else is wrong: it starts the challenge of every Azure SDK.
+    pub async fn admit(&self, connection: &Connection, token: Option<&str>) -> Result<Admitted, Refusal> {
+        let Some(token) = token else {
+            return Err(self.unauthenticated(connection, Refusal::missing_token()));
+        };
+        let (now, world) = self.look()?;
+        let proof = Proof::Bearer {
+            token,
+            peer: connection.peer,
+            memory: &connection.memory,
+        };
+        match self.parts.identity.caller(&proof, &world.liveness, now).await {
+            Ok(caller) => Ok(Admitted {
+                caller,
+                peer: Some(connection.peer),
+                generation: world.generation,
+            }),
+            Err(rejection) => Err(self.unauthenticated(connection, Refusal::from(rejection))),
+        }
+    }
+
+    /// `operate`, on the internal listener.
+    ///
+    /// # Errors
+    /// As [`Gate::admit`].
+    pub async fn admit_operator(
+        &self,
+        connection: &Connection,
+        token: Option<&str>,
+    ) -> Result<Admitted, Refusal> {
+        let Some(token) = token else {
+            return Err(self.unauthenticated(connection, Refusal::missing_token()));
+        };
+        let (now, world) = self.look()?;
+        match self
+            .parts
+            .identity
+            .operator(token, connection.peer, &world.liveness, now)
+            .await
+        {
+            Ok(caller) => Ok(Admitted {
+                caller,
+                peer: Some(connection.peer),
+                generation: world.generation,
+            }),
+            Err(rejection) => Err(self.unauthenticated(connection, Refusal::from(rejection))),
+        }
+    }
+
+    /// A node's process, on the internal listener.
+    ///
+    /// # Errors
+    /// As [`Gate::admit`].
+    pub async fn admit_node(&self, connection: &Connection, token: Option<&str>) -> Result<Node, Refusal> {
+        let Some(token) = token else {
+            return Err(self.unauthenticated(connection, Refusal::missing_token()));
+        };
+        let (now, world) = self.look()?;
+        match self
+            .parts
+            .identity
+            .node(token, connection.peer, &world.liveness, now)
+            .await
+        {
+            Ok(caller) => Ok(Node { caller }),
+            Err(rejection) => Err(self.unauthenticated(connection, Refusal::from(rejection))),
+        }
+    }
+
+    /// The workload pod in whose name a node asks. Asked for each delivery.
+    ///
+    /// # Errors
+    /// As [`Gate::admit`].
+    pub async fn admit_workload(&self, node: &Node, token: &str) -> Result<Admitted, Refusal> {
+        let (now, world) = self.look()?;
+        let proof = Proof::Delivery {
+            token,
+            node: &node.caller,
+        };
+        match self.parts.identity.caller(&proof, &world.liveness, now).await {
+            Ok(caller) => Ok(Admitted {
+                caller,
+                peer: None,
+                generation: world.generation,
+            }),
+            Err(rejection) => Err(Refusal::from(rejection)),
+        }
+    }
+
+    /// Decides, and does what was asked.
+    ///
+    /// A change goes on to its end, outcome on record included, even when the one who asked is gone.
+    ///
+    /// # Errors
+    /// [`Refusal`], with the full reason for the log and the closed [`Reason`] for the caller.
+    pub async fn perform(self: &Arc<Self>, admitted: Admitted, request: Request) -> Result<Reply, Refusal> {
+        let name = request.operation.name();
+        let started = self.parts.clock.now();
+        let result = self.decide_and_do(admitted, request).await;
+        let took = self
+            .parts
+            .clock
+            .now()
+            .monotonic
+            .saturating_duration_since(started.monotonic);
+        self.parts
+            .metrics
+            .request(name, result.as_ref().err().map(Refusal::kind), took);
+        result
+    }
+
+    async fn decide_and_do(self: &Arc<Self>, admitted: Admitted, request: Request) -> Result<Reply, Refusal> {
+        let (now, world) = self.look()?;
+        if world.generation != admitted.generation {
+            self.parts
+                .identity
+                .still_lives(&admitted.caller, &world.liveness, now)?;
+        }
+        let Request {
+            vault,
+            operation,
+            about,
+        } = request;
+        let about = About {
+            peer: admitted.peer,
+            ..about
+        };
+        let asked = Asked::of(&operation);
+        let permit = match permit(&world, &admitted.caller, &vault, operation) {
+            Ok(permit) => permit,
+            Err(refusal) => {
+                let outcome = failure(&refusal);
+                self.parts
+                    .audit
+                    .refused(&about, &admitted.caller, &vault, &asked, &outcome, now)
+                    .await?;
+                return Err(refusal);
+            }
+        };
+        let class = permit.operation().class();
+        let entry = self.parts.audit.open(about, &permit, now).await?;
+        match class {
+            Class::Read => {
+                let result = self
+                    .parts
+                    .engine
+                    .perform(permit, now)
+                    .await
+                    .map_err(Refusal::from);
+                entry.close(&outcome(&result), self.parts.clock.now()).await?;
+                result
+            }
+            Class::Change => {
+                let gate = Arc::clone(self);
+                let done = tokio::spawn(async move {
+                    let result = gate
+                        .parts
+                        .engine
+                        .perform(permit, now)
+                        .await
+                        .map_err(Refusal::from);
+                    entry.close(&outcome(&result), gate.parts.clock.now()).await?;
+                    result
+                });
+                done.await
+                    .unwrap_or_else(|_| Err(Refusal::internal("the change ended without an outcome")))
+            }
+        }
+    }
+
+    /// Counts of every vault, for status: names of nothing but resources. It discloses no value and no object's name, so it
+    /// is no operation of a vault and needs no permit.
+    ///
+    /// # Errors
+    /// [`Reason::NotOnList`] for everybody but `operate`.
+    pub fn summaries(&self, admitted: &Admitted) -> Result<Vec<VaultSummary>, Refusal> {
+        match &*admitted.caller {
+            Caller::Operator => Ok(self.parts.engine.summaries(self.parts.clock.now().wall)),
+            Caller::ServiceAccount(_) => Err(Refusal::not_on_list()),
+        }
+    }
+
+    /// What changes from now on, for those who hold a stream open.
+    #[must_use]
+    pub fn changes(&self) -> Changes {
+        Changes::new(self.parts.world.generations(), self.parts.engine.subscribe())
+    }
+
+    /// Whether requests can be judged now.
+    ///
+    /// # Errors
+    /// [`Reason::OutOfStanding`].
+    pub fn standing(&self) -> Result<(), Refusal> {
+        self.look().map(drop)
+    }
+
+    fn look(&self) -> Result<(Moment, Arc<World>), Refusal> {
+        let now = self.parts.clock.now();
+        self.parts.world.standing.check(now.monotonic)?;
+        Ok((now, self.parts.world.load()))
+    }
+
+    fn unauthenticated(&self, connection: &Connection, refusal: Refusal) -> Refusal {
+        let now = self.parts.clock.now();
+        self.parts.metrics.request(
+            OperationName::Authentication,
+            Some(refusal.kind()),
+            std::time::Duration::ZERO,
+        );
+        self.parts
+            .audit
+            .unauthenticated(connection.peer, &failure(&refusal), now);
+        refusal
+    }
+}
+
+/// Vault found, then policy. Whether a vault exists is told to callers of its own namespace alone: to others it looks
+/// like one that gives them nothing.
+fn permit(
+    world: &World,
+    caller: &Arc<Caller>,
+    vault: &VaultId,
+    operation: Operation,
+) -> Result<Permit, Refusal> {
+    let Some(entry) = world.vaults.get(vault) else {
+        let own = match &**caller {
+            Caller::ServiceAccount(account) => account.namespace == vault.namespace,
+            Caller::Operator => true,
+        };
+        return Err(if own {
+            Refusal::no_such_vault(vault)
+        } else {
+            Refusal::from(policy::Index::refuse(caller, vault, &operation))
+        });
+    };
+    Ok(world.policy.decide(caller, entry, operation, world.generation)?)
+}
+
+fn outcome(result: &Result<Reply, Refusal>) -> Outcome {
+    match result {
+        Ok(reply) => Outcome::success(match reply {
+            Reply::Secret(secret) => Some(secret.version),
+            Reply::Deleted(deleted) => Some(deleted.secret.version),
+            Reply::Owned(OwnedSecret::Live { version }) => Some(*version),
+            Reply::Owned(OwnedSecret::Deleted | OwnedSecret::Foreign | OwnedSecret::Absent)
+            | Reply::Page(_)
+            | Reply::VaultReady => None,
+        }),
+        Err(refusal) => failure(refusal),
+    }
+}
+
+const fn failure(refusal: &Refusal) -> Outcome {
+    Outcome::failure(refusal.kind(), refusal.reason.as_str())
+}

@@ -1,0 +1,303 @@
+//! Why a request was not done: a closed reason for the listeners' tables, and a text for the person who asked.
+
+use crate::audit::AuditError;
+use crate::engine;
+use crate::identity::Rejection;
+use crate::model::{Kind, VaultId};
+use crate::policy::Denial;
+use crate::world::OutOfStanding;
+
+/// Why. Each listener says it in its own protocol, by one table over these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(
+    missing_docs,
+    reason = "each is the reason that its name says; the rooms that give them tell more"
+)]
+pub enum Reason {
+    MissingToken,
+    MalformedToken,
+    UnknownKey,
+    BadSignature,
+    WrongIssuer,
+    WrongAudience,
+    TokenExpired,
+    TokenNotYetValid,
+    UnusableToken,
+    NotAlive,
+    WrongAddress,
+    IdentityUnavailable,
+    NoSuchVault,
+    NoPermission,
+    NotOnList,
+    SecretNotFound,
+    SecretVersionNotFound,
+    SecretDisabled,
+    SecretNotYetValid,
+    SecretExpired,
+    ObjectIsDeletedButRecoverable,
+    OutOfLimits,
+    SkipTokenInvalid,
+    QuotaExceeded,
+    VaultNotReady,
+    OutOfStanding,
+    StoreUnavailable,
+    OutcomeUnknown,
+    Contention,
+    AuditUnavailable,
+    RecordDamaged,
+    Internal,
+}
+
+impl Reason {
+    /// What kind of failure it is.
+    #[must_use]
+    pub const fn kind(self) -> Kind {
+        match self {
+            Self::MissingToken
+            | Self::MalformedToken
+            | Self::UnknownKey
+            | Self::BadSignature
+            | Self::WrongIssuer
+            | Self::WrongAudience
+            | Self::TokenExpired
+            | Self::TokenNotYetValid
+            | Self::UnusableToken
+            | Self::NotAlive
+            | Self::WrongAddress => Kind::Unauthenticated,
+            Self::NoPermission
+            | Self::NotOnList
+            | Self::SecretDisabled
+            | Self::SecretNotYetValid
+            | Self::SecretExpired => Kind::Denied,
+            Self::NoSuchVault | Self::SecretNotFound | Self::SecretVersionNotFound => Kind::NotFound,
+            Self::ObjectIsDeletedButRecoverable => Kind::Conflict,
+            Self::OutOfLimits | Self::SkipTokenInvalid => Kind::Invalid,
+            Self::QuotaExceeded => Kind::Throttled,
+            Self::IdentityUnavailable
+            | Self::VaultNotReady
+            | Self::OutOfStanding
+            | Self::StoreUnavailable
+            | Self::OutcomeUnknown
+            | Self::Contention
+            | Self::AuditUnavailable => Kind::Unavailable,
+            Self::RecordDamaged | Self::Internal => Kind::Internal,
+        }
+    }
+
+    /// Its name in audit records.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::MissingToken => "MissingToken",
+            Self::MalformedToken => "MalformedToken",
+            Self::UnknownKey => "UnknownKey",
+            Self::BadSignature => "BadSignature",
+            Self::WrongIssuer => "WrongIssuer",
+            Self::WrongAudience => "WrongAudience",
+            Self::TokenExpired => "TokenExpired",
+            Self::TokenNotYetValid => "TokenNotYetValid",
+            Self::UnusableToken => "UnusableToken",
+            Self::NotAlive => "NotAlive",
+            Self::WrongAddress => "WrongAddress",
+            Self::IdentityUnavailable => "IdentityUnavailable",
+            Self::NoSuchVault => "NoSuchVault",
+            Self::NoPermission => "NoPermission",
+            Self::NotOnList => "NotOnList",
+            Self::SecretNotFound => "SecretNotFound",
+            Self::SecretVersionNotFound => "SecretVersionNotFound",
+            Self::SecretDisabled => "SecretDisabled",
+            Self::SecretNotYetValid => "SecretNotYetValid",
+            Self::SecretExpired => "SecretExpired",
+            Self::ObjectIsDeletedButRecoverable => "ObjectIsDeletedButRecoverable",
+            Self::OutOfLimits => "OutOfLimits",
+            Self::SkipTokenInvalid => "SkipTokenInvalid",
+            Self::QuotaExceeded => "QuotaExceeded",
+            Self::VaultNotReady => "VaultNotReady",
+            Self::OutOfStanding => "OutOfStanding",
+            Self::StoreUnavailable => "StoreUnavailable",
+            Self::OutcomeUnknown => "OutcomeUnknown",
+            Self::Contention => "Contention",
+            Self::AuditUnavailable => "AuditUnavailable",
+            Self::RecordDamaged => "RecordDamaged",
+            Self::Internal => "Internal",
+        }
+    }
+}
+
+/// Why a request was not done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// The closed reason.
+    pub reason: Reason,
+    message: String,
+}
+
+impl Refusal {
+    fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+        }
+    }
+
+    /// What kind of failure it is.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        self.reason.kind()
+    }
+
+    /// For the person who asked: names that were found to be names, and nothing else that was sent.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// In how many seconds trying again may help.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<u8> {
+        match self.kind() {
+            Kind::Throttled => Some(5),
+            Kind::Unavailable => Some(1),
+            Kind::Unauthenticated
+            | Kind::Denied
+            | Kind::NotFound
+            | Kind::Conflict
+            | Kind::Invalid
+            | Kind::Internal => None,
+        }
+    }
+
+    pub(super) fn missing_token() -> Self {
+        Self::from(Rejection::Missing)
+    }
+
+    pub(super) fn no_such_vault(vault: &VaultId) -> Self {
+        let message = format!(
+            "There is no key vault '{}' in namespace '{}'.",
+            vault.name, vault.namespace
+        );
+        Self::new(Reason::NoSuchVault, message)
+    }
+
+    pub(super) fn not_on_list() -> Self {
+        Self::new(Reason::NotOnList, "This caller may not do this.")
+    }
+
+    pub(super) fn internal(message: &'static str) -> Self {
+        tracing::error!(message, "a request failed by a defect");
+        Self::new(Reason::Internal, "The request failed for an internal reason.")
+    }
+}
+
+impl From<Rejection> for Refusal {
+    fn from(rejection: Rejection) -> Self {
+        let reason = match rejection {
+            Rejection::Missing => Reason::MissingToken,
+            Rejection::Malformed => Reason::MalformedToken,
+            Rejection::UnknownKey => Reason::UnknownKey,
+            Rejection::BadSignature => Reason::BadSignature,
+            Rejection::WrongIssuer => Reason::WrongIssuer,
+            Rejection::WrongAudience => Reason::WrongAudience,
+            Rejection::Expired => Reason::TokenExpired,
+            Rejection::NotYetValid => Reason::TokenNotYetValid,
+            Rejection::Claims | Rejection::Binding | Rejection::ForeignAccount => Reason::UnusableToken,
+            Rejection::AccountGone | Rejection::PodGone | Rejection::PodEnded => Reason::NotAlive,
+            Rejection::ForeignAddress | Rejection::ForeignNode => Reason::WrongAddress,
+            Rejection::NodeCredentialEnded | Rejection::Unavailable => Reason::IdentityUnavailable,
+        };
+        Self::new(reason, rejection.to_string())
+    }
+}
+
+impl From<OutOfStanding> for Refusal {
+    fn from(out: OutOfStanding) -> Self {
+        Self::new(
+            Reason::OutOfStanding,
+            format!("Requests cannot be judged for now: {out}."),
+        )
+    }
+}
+
+impl From<Denial> for Refusal {
+    /// What Azure's 403 says: who, which permission, which vault. Which rule decided is for the log.
+    fn from(denial: Denial) -> Self {
+        match &denial {
+            Denial::NoPermission {
+                vault,
+                caller,
+                permission,
+            } => no_permission(caller, permission, vault),
+            Denial::Unbound { vault, caller } => Self::new(
+                Reason::NoPermission,
+                format!(
+                    "The application '{caller}' shows a token that is bound to no pod, which key vault '{}' does not allow it.",
+                    vault.name
+                ),
+            ),
+            Denial::NotOnList { .. } | Denial::AnotherResource { .. } => Self::new(
+                Reason::NotOnList,
+                format!("The operation is not permitted: {denial}."),
+            ),
+        }
+    }
+}
+
+fn no_permission(caller: &str, permission: &str, vault: &VaultId) -> Refusal {
+    Refusal::new(
+        Reason::NoPermission,
+        format!(
+            "The application '{caller}' does not have secrets {permission} permission on key vault '{}' in namespace '{}'.",
+            vault.name, vault.namespace
+        ),
+    )
+}
+
+impl From<AuditError> for Refusal {
+    fn from(_: AuditError) -> Self {
+        Self::new(
+            Reason::AuditUnavailable,
+            "The audit record cannot be written for now, and nothing is done off the record. If this was a change, it may \
+             have been made: read the object to see.",
+        )
+    }
+}
+
+impl From<engine::Error> for Refusal {
+    fn from(error: engine::Error) -> Self {
+        use engine::Error;
+        let reason = match &error {
+            Error::SecretNotFound { .. } => Reason::SecretNotFound,
+            Error::SecretVersionNotFound { .. } => Reason::SecretVersionNotFound,
+            Error::SecretDisabled => Reason::SecretDisabled,
+            Error::SecretNotYetValid => Reason::SecretNotYetValid,
+            Error::SecretExpired => Reason::SecretExpired,
+            Error::ObjectIsDeletedButRecoverable { .. } => Reason::ObjectIsDeletedButRecoverable,
+            Error::ValueTooLarge
+            | Error::ContentTypeTooLong
+            | Error::TooManyTags
+            | Error::TagTooLong
+            | Error::GeneratedLength
+            | Error::PageSize
+            | Error::HeadTooLarge { .. }
+            | Error::TooManyVersions { .. } => Reason::OutOfLimits,
+            Error::SkipTokenInvalid => Reason::SkipTokenInvalid,
+            Error::InstallationFull { .. } => Reason::QuotaExceeded,
+            Error::VaultNotReady { .. } => Reason::VaultNotReady,
+            Error::StoreRolledBack => Reason::OutOfStanding,
+            Error::Contention => Reason::Contention,
+            Error::OutcomeUnknown => Reason::OutcomeUnknown,
+            Error::Store(store) => match error.kind() {
+                Kind::Throttled => Reason::QuotaExceeded,
+                Kind::Unavailable => Reason::StoreUnavailable,
+                _ => {
+                    tracing::error!(%store, "the store answered what it should not");
+                    Reason::Internal
+                }
+            },
+            Error::RecordDamaged(_) | Error::NewerFormat => Reason::RecordDamaged,
+            Error::Crypto(_) | Error::Encode => Reason::Internal,
+        };
+        Self::new(reason, error.to_string())
+    }
+}
