@@ -1,0 +1,101 @@
+//! What a record is about, beside who may do what.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::model::{Kind, ObjectName, Operation, OperationName, UpdateSecret, Version};
+
+/// What is known of a request. Some of it is strangers' text: records hold a bounded, filtered form of it.
+#[derive(Clone, Default)]
+pub struct About {
+    /// Where it came from; none where a node asks for a pod.
+    pub peer: Option<IpAddr>,
+    /// The host that the client used; without it, records name the vault's own.
+    pub host: Option<String>,
+    /// The `api-version` asked for.
+    pub api_version: Option<String>,
+    /// `x-ms-client-request-id`.
+    pub client_request_id: Option<String>,
+    /// Our own id of the request, for those that carry none.
+    pub request_id: Option<String>,
+    /// `User-Agent`.
+    pub user_agent: Option<String>,
+}
+
+impl fmt::Debug for About {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("About")
+    }
+}
+
+/// What was asked, without what was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Which operation.
+    pub operation: OperationName,
+    /// Which object.
+    pub object: Option<ObjectName>,
+    /// Which version of it.
+    pub version: Option<Version>,
+}
+
+impl Asked {
+    /// What an operation asks.
+    #[must_use]
+    pub fn of(operation: &Operation) -> Self {
+        let version = match operation {
+            Operation::GetSecret { version, .. } | Operation::UpdateSecret(UpdateSecret { version, .. }) => {
+                *version
+            }
+            Operation::SetSecret(_)
+            | Operation::DeleteSecret { .. }
+            | Operation::ListSecrets(_)
+            | Operation::ListSecretVersions { .. }
+            | Operation::EnsureVault(_)
+            | Operation::EnsureGeneratedSecret(_)
+            | Operation::DeleteOwned(_) => None,
+        };
+        Self {
+            operation: operation.name(),
+            object: operation.object().cloned(),
+            version,
+        }
+    }
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// The kind of failure; none is success.
+    pub kind: Option<Kind>,
+    /// The HTTP status that says so.
+    pub status: u16,
+    /// The error's code, as the caller sees it; a fixed text.
+    pub code: &'static str,
+    /// The version that was read or made.
+    pub version: Option<Version>,
+}
+
+impl Outcome {
+    /// Success.
+    #[must_use]
+    pub const fn success(version: Option<Version>) -> Self {
+        Self {
+            kind: None,
+            status: 200,
+            code: "",
+            version,
+        }
+    }
+
+    /// Failure.
+    #[must_use]
+    pub const fn failure(kind: Kind, code: &'static str) -> Self {
+        Self {
+            kind: Some(kind),
+            status: kind.http_status(),
+            code,
+            version: None,
+        }
+    }
+}

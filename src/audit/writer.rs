@@ -1,0 +1,300 @@
+//! The two threads: one appends, one syncs.
+
+use std::collections::{HashSet, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::AuditIncident;
+
+use super::AuditError;
+use super::line::LONGEST;
+use super::sink::{Durable, Sink};
+
+/// Lines of one write.
+const BATCH: usize = 1024;
+/// Without anything to write, the log is looked after this often.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Outcomes that are kept for when the log heals.
+const KEPT: usize = 8192;
+
+/// A line on its way.
+pub(super) struct Message {
+    pub(super) line: Vec<u8>,
+    pub(super) purpose: Purpose,
+    pub(super) done: oneshot::Sender<Result<(), AuditError>>,
+    /// Its place in the queue, given back when the line is written or given up.
+    pub(super) _place: Option<OwnedSemaphorePermit>,
+}
+
+/// What is to be done for a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Written before it is released.
+    Line,
+    /// Written if that is possible.
+    Sample,
+    /// Synced before it is released; its outcome finds room.
+    Intent(u64),
+    /// Synced before it is released; kept until it is written.
+    Outcome(u64),
+    /// No line: released when all before it is synced.
+    Flush,
+}
+
+/// What others may know of the writer.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    appends: AtomicBool,
+    /// The last sync failed: what was written may be lost.
+    sync_failed: AtomicBool,
+    /// The same, until the appender has begun anew.
+    suspect: AtomicBool,
+}
+
+impl State {
+    pub(super) fn is_writable(&self) -> bool {
+        self.appends.load(Ordering::Acquire) && !self.sync_failed.load(Ordering::Acquire)
+    }
+}
+
+/// Starts both threads; they end when the last sender is gone and all is written.
+pub(super) fn start(sink: Box<dyn Sink>, metrics: Arc<Metrics>) -> io::Result<(Sender<Message>, Arc<State>)> {
+    let state = Arc::new(State::default());
+    let (queue, messages) = mpsc::channel();
+    let (written, to_sync) = mpsc::channel();
+    let syncer = Arc::clone(&state);
+    thread::Builder::new()
+        .name("audit-sync".to_owned())
+        .spawn(move || sync_all(&to_sync, &syncer))?;
+    let mut appender = Appender {
+        sink,
+        state: Arc::clone(&state),
+        metrics,
+        syncer: written,
+        begun: HashSet::new(),
+        kept: VecDeque::new(),
+        buffer: Vec::new(),
+        known: None,
+    };
+    thread::Builder::new()
+        .name("audit-append".to_owned())
+        .spawn(move || appender.run(&messages))?;
+    Ok((queue, state))
+}
+
+type Done = oneshot::Sender<Result<(), AuditError>>;
+
+/// Those who wait for a sync of what their lines were written to.
+struct Written {
+    to: Arc<dyn Durable>,
+    waiting: Vec<Done>,
+}
+
+struct Appender {
+    sink: Box<dyn Sink>,
+    state: Arc<State>,
+    metrics: Arc<Metrics>,
+    syncer: Sender<Written>,
+    /// Changes whose intent is written and whose outcome is not.
+    begun: HashSet<u64>,
+    /// Outcomes that could not be written.
+    kept: VecDeque<(u64, Vec<u8>)>,
+    buffer: Vec<u8>,
+    /// Whether the last attempt succeeded.
+    known: Option<bool>,
+}
+
+impl Appender {
+    fn run(&mut self, messages: &Receiver<Message>) {
+        // At first, and whenever nobody comes, it is found out whether the log can be written at all.
+        self.write(Vec::new());
+        loop {
+            match messages.recv_timeout(PAUSE) {
+                Ok(first) => {
+                    let mut batch = vec![first];
+                    batch.extend(messages.try_iter().take(BATCH - 1));
+                    self.write(batch);
+                }
+                Err(RecvTimeoutError::Timeout) => self.write(Vec::new()),
+                Err(RecvTimeoutError::Disconnected) => return self.write(Vec::new()),
+            }
+        }
+    }
+
+    /// Writes what was kept and what came, in this order; where that fails, the ends of what has begun alone.
+    fn write(&mut self, mut batch: Vec<Message>) {
+        if self.state.suspect.swap(false, Ordering::AcqRel) {
+            self.sink.distrust();
+        }
+        let coming: HashSet<u64> = batch.iter().filter_map(Message::intent).collect();
+        // The end of a change whose intent never came to be written is no news.
+        batch.retain(|message| {
+            let number = message.outcome();
+            number.is_none_or(|number| self.begun.contains(&number) || coming.contains(&number))
+        });
+        let ending = self.kept.len() + batch.iter().filter_map(Message::outcome).count();
+        let open = (self.begun.len() + coming.len()).saturating_sub(ending);
+        let reserve = u64::try_from(open * LONGEST).unwrap_or(u64::MAX);
+
+        self.fill(&batch);
+        match self.sink.append(&self.buffer, reserve, false) {
+            Ok(to) => {
+                self.metrics.audit_lines(lines(&self.buffer));
+                self.begun.extend(coming);
+                self.has_ended(&batch);
+                self.succeeded();
+                self.release(batch, to);
+            }
+            Err(error) => {
+                self.failed(&error);
+                let (ends, rest): (Vec<_>, Vec<_>) = batch.into_iter().partition(|message| {
+                    message
+                        .outcome()
+                        .is_some_and(|number| self.begun.contains(&number))
+                });
+                rest.into_iter().for_each(Message::give_up);
+                self.write_ends(ends);
+            }
+        }
+    }
+
+    /// Room for these was reserved with their intents.
+    fn write_ends(&mut self, ends: Vec<Message>) {
+        if ends.is_empty() && self.kept.is_empty() {
+            return;
+        }
+        self.fill(&ends);
+        match self.sink.append(&self.buffer, 0, true) {
+            Ok(to) => {
+                self.metrics.audit_lines(lines(&self.buffer));
+                self.has_ended(&ends);
+                self.release(ends, to);
+            }
+            Err(_) => {
+                for message in ends {
+                    if let Some(number) = message.outcome() {
+                        self.kept.push_back((number, message.line.clone()));
+                    }
+                    message.give_up();
+                }
+                while self.kept.len() > KEPT
+                    && let Some((number, _)) = self.kept.pop_front()
+                {
+                    self.begun.remove(&number);
+                }
+            }
+        }
+    }
+
+    fn fill(&mut self, batch: &[Message]) {
+        self.buffer.clear();
+        let kept = self.kept.iter().map(|(_, line)| line);
+        for line in kept.chain(batch.iter().map(|message| &message.line)) {
+            self.buffer.extend_from_slice(line);
+        }
+    }
+
+    fn has_ended(&mut self, batch: &[Message]) {
+        let kept = self.kept.drain(..).map(|(number, _)| number);
+        for number in kept.chain(batch.iter().filter_map(Message::outcome)) {
+            self.begun.remove(&number);
+        }
+    }
+
+    /// Releases who waited for the line alone, and hands the others to the syncer.
+    fn release(&self, batch: Vec<Message>, to: Arc<dyn Durable>) {
+        let mut waiting = Vec::new();
+        for message in batch {
+            match message.purpose {
+                Purpose::Line | Purpose::Sample => message.succeed(),
+                Purpose::Intent(_) | Purpose::Outcome(_) | Purpose::Flush => waiting.push(message.done),
+            }
+        }
+        // After a failed sync one without anybody who waits finds out whether it heals.
+        if !waiting.is_empty() || self.state.sync_failed.load(Ordering::Acquire) {
+            let _ = self.syncer.send(Written { to, waiting });
+        }
+    }
+
+    fn succeeded(&mut self) {
+        self.state.appends.store(true, Ordering::Release);
+        self.metrics.audit_writable(true);
+        if self.known.replace(true) == Some(false) {
+            self.metrics.audit_incident(AuditIncident::Healed);
+            tracing::info!("the audit log can be written again");
+        }
+    }
+
+    fn failed(&mut self, error: &io::Error) {
+        self.state.appends.store(false, Ordering::Release);
+        self.metrics.audit_writable(false);
+        self.metrics.audit_incident(AuditIncident::Failed);
+        if self.known.replace(false) != Some(false) {
+            tracing::error!(
+                %error,
+                "the audit log cannot be written: reads and changes are refused until it can"
+            );
+        }
+    }
+}
+
+impl Message {
+    const fn intent(&self) -> Option<u64> {
+        match self.purpose {
+            Purpose::Intent(number) => Some(number),
+            Purpose::Line | Purpose::Sample | Purpose::Outcome(_) | Purpose::Flush => None,
+        }
+    }
+
+    const fn outcome(&self) -> Option<u64> {
+        match self.purpose {
+            Purpose::Outcome(number) => Some(number),
+            Purpose::Line | Purpose::Sample | Purpose::Intent(_) | Purpose::Flush => None,
+        }
+    }
+
+    // Whoever no longer waits needs no answer.
+    fn succeed(self) {
+        let _ = self.done.send(Ok(()));
+    }
+
+    fn give_up(self) {
+        let _ = self.done.send(Err(AuditError::Unavailable));
+    }
+}
+
+fn lines(buffer: &[u8]) -> u64 {
+    buffer.iter().map(|byte| u64::from(*byte == b'\n')).sum()
+}
+
+/// Syncs for all who have come to wait meanwhile.
+fn sync_all(written: &Receiver<Written>, state: &State) {
+    while let Ok(first) = written.recv() {
+        let mut groups: Vec<Written> = vec![first];
+        for next in written.try_iter() {
+            match groups.last_mut() {
+                Some(last) if Arc::ptr_eq(&last.to, &next.to) => last.waiting.extend(next.waiting),
+                _ => groups.push(next),
+            }
+        }
+        for group in groups {
+            let synced = group.to.sync();
+            state.sync_failed.store(synced.is_err(), Ordering::Release);
+            if let Err(error) = &synced {
+                state.suspect.store(true, Ordering::Release);
+                tracing::error!(%error, "the audit log could not be synced to its disk");
+            }
+            let answer = synced.map_err(|_| AuditError::Unavailable);
+            for done in group.waiting {
+                let _ = done.send(answer);
+            }
+        }
+    }
+}
