@@ -52,7 +52,14 @@ impl Authority {
         let mut refused = StoreError::Unavailable;
         for _ in 0..ATTEMPTS {
             if let Some(record) = store.get(&name).await.map_err(TlsError::ReadAuthority)? {
-                return Self::open(sealing, installation, &record);
+                let authority = Self::open(sealing, installation, &record)?;
+                if !permitted.iter().all(|subtree| authority.issuer.may_sign(subtree)) {
+                    tracing::warn!(
+                        "the certificate authority was made for other domains: hosts outside them get no certificate until it is \
+                         replaced"
+                    );
+                }
+                return Ok(authority);
             }
             let (authority, envelope) = Self::make(sealing, installation, permitted, now)?;
             match store.create(&name, envelope.into()).await {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::sign::any_ecdsa_type;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -22,7 +22,6 @@ pub struct TlsResolver {
     authority: Arc<Authority>,
     rule: HostRule,
     clock: Clock,
-    provider: CryptoProvider,
     leaves: ArcSwap<imbl::HashMap<Arc<str>, Arc<Minted>>>,
 }
 
@@ -51,12 +50,10 @@ impl TlsResolver {
     /// A resolver for the hosts of one listener.
     #[must_use]
     pub fn new(authority: Arc<Authority>, rule: HostRule, clock: Clock) -> Self {
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
         Self {
             authority,
             rule,
             clock,
-            provider,
             leaves: ArcSwap::default(),
         }
     }
@@ -95,9 +92,9 @@ impl TlsResolver {
         }
         let leaf = self.authority.issue_leaf(host, now)?;
         let chain = leaf.chain_der.into_iter().map(CertificateDer::from).collect();
-        // The TLS library wipes its copy of the key.
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(leaf.key_der.expose().to_vec()));
-        let key = CertifiedKey::from_der(chain, key, &self.provider).map_err(TlsError::LoadLeaf)?;
+        // Borrowed: the TLS library would not wipe a copy of the key.
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(leaf.key_der.expose()));
+        let key = CertifiedKey::new(chain, any_ecdsa_type(&key).map_err(TlsError::LoadLeaf)?);
         let minted = Arc::new(Minted {
             key: Arc::new(key),
             made: now,
