@@ -230,14 +230,26 @@ mod tests {
         );
     }
 
-    /// A store that answers [`StoreError::Unknown`] to every creation, and writes it or not.
-    struct Silent {
+    /// What becomes of a creation.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Trouble {
+        /// It is made, and the answer gets lost.
+        Unheard,
+        /// It is not made, and nobody says so.
+        Lost,
+        /// Another replica is quicker, once.
+        Overtaken,
+    }
+
+    /// A store that gets every creation into trouble.
+    struct Troubled {
         store: MemoryStore,
-        writes: bool,
+        trouble: Trouble,
+        rival: Bytes,
         creations: AtomicUsize,
     }
 
-    impl SealedStore for Silent {
+    impl SealedStore for Troubled {
         fn create<'a>(
             &'a self,
             name: &'a RecordName,
@@ -245,10 +257,18 @@ mod tests {
         ) -> BoxFuture<'a, Result<Stamp, StoreError>> {
             Box::pin(async move {
                 self.creations.fetch_add(1, Ordering::Relaxed);
-                if self.writes {
-                    self.store.create(name, envelope).await?;
+                match self.trouble {
+                    Trouble::Unheard => self
+                        .store
+                        .create(name, envelope)
+                        .await
+                        .and(Err(StoreError::Unknown)),
+                    Trouble::Lost => Err(StoreError::Unknown),
+                    Trouble::Overtaken => {
+                        self.store.create(name, self.rival.clone()).await?;
+                        self.store.create(name, envelope).await
+                    }
                 }
-                Err(StoreError::Unknown)
             })
         }
         fn update<'a>(
@@ -278,22 +298,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn after_an_answer_that_got_lost_the_record_decides() {
+    async fn after_an_answer_that_got_lost_and_after_a_race_the_record_decides() {
         let root = RootKey::generate().unwrap();
-        let silent = |writes| Silent {
+        let (rival, envelope) = Authority::make(&root.sealing_key(), &HERE, &[], NOW).unwrap();
+        let troubled = |trouble| Troubled {
             store: MemoryStore::new(),
-            writes,
+            trouble,
+            rival: envelope.clone().into(),
             creations: AtomicUsize::new(0),
         };
 
-        let written = silent(true);
-        let loaded = load(&written, &root).await.unwrap();
+        let unheard = troubled(Trouble::Unheard);
+        let loaded = load(&unheard, &root).await.unwrap();
         assert_eq!(
             loaded.bundle_pem(),
-            load(&written.store, &root).await.unwrap().bundle_pem()
+            load(&unheard.store, &root).await.unwrap().bundle_pem()
         );
 
-        let lost = silent(false);
+        let overtaken = load(&troubled(Trouble::Overtaken), &root).await.unwrap();
+        assert_eq!(overtaken.bundle_pem(), rival.bundle_pem());
+
+        let lost = troubled(Trouble::Lost);
         let refused = load(&lost, &root).await;
         assert!(matches!(
             refused,

@@ -219,11 +219,18 @@ fn an_algorithm_that_is_not_the_keys_is_refused() {
             .decode(signer.sign(&json!({})).unwrap().rsplit_once('.').unwrap().1)
             .unwrap();
         let token = encode(&header, &json!({}), &signature);
-        assert_eq!(
-            verify(&token, &public(&holder)),
-            Err(CryptoError::KeyMismatch),
-            "{of_key:?} {of_token:?}"
-        );
+        let said = verify(&token, &public(&holder));
+        assert_eq!(said, Err(CryptoError::KeyMismatch), "{of_key:?} {of_token:?}");
+        // Where the key set leaves the algorithm open, the kind of key still decides.
+        let open = relabelled(&holder, None);
+        let said = verify(&token, open.key(holder.kid()).unwrap());
+        let same_kind = of_key.family() == of_token.family();
+        let expected = if same_kind {
+            CryptoError::BadSignature
+        } else {
+            CryptoError::KeyMismatch
+        };
+        assert_eq!(said, Err(expected), "{of_key:?} {of_token:?}");
     }
 }
 
@@ -300,6 +307,7 @@ fn a_change_anywhere_in_a_token_is_noticed() {
     }
     for (changed, why) in [
         (format!("{token}."), "a fourth part"),
+        (format!("{token}.{token}"), "six parts"),
         (format!("{token}="), "padding"),
         (format!(" {token}"), "a space"),
         (token.replace('.', ""), "no parts"),
@@ -311,6 +319,16 @@ fn a_change_anywhere_in_a_token_is_noticed() {
             header(&changed).err().or(Some(CryptoError::BadSignature)),
             "{why}"
         );
+    }
+}
+
+#[test]
+fn a_token_has_three_parts() {
+    let token = issuer(SigningAlgorithm::ES256).sign(&json!({})).unwrap();
+    let parts: Vec<&str> = token.split('.').collect();
+    for count in [1, 2, 4, 5] {
+        let text: Vec<&str> = parts.iter().copied().cycle().take(count).collect();
+        assert_eq!(header(&text.join(".")), Err(CryptoError::NotAToken), "{count}");
     }
 }
 
