@@ -1,4 +1,5 @@
 //! Strongroom: Azure Key Vault for any Kubernetes cluster.
+pub mod audit;
 pub mod client;
 pub mod compile;
 pub mod config;
