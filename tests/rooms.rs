@@ -69,7 +69,8 @@ const CRATES: &[(&[&str], &[&str])] = &[
         &["aws_lc_rs", "jsonwebtoken", "rcgen", "x509_parser"],
         &["crypto"],
     ),
-    (&["tonic", "prost", "tonic_prost", "rustix"], &["node"]),
+    (&["tonic", "prost", "tonic_prost"], &["node"]),
+    (&["rustix"], &["node", "audit"]),
     (&["rustls", "tokio_rustls"], &["tls", "client", "dataplane"]),
     (
         &["hyper", "hyper_util"],
@@ -147,7 +148,7 @@ fn words_after<'a>(line: &'a str, prefix: &str) -> Vec<&'a str> {
 fn names_crate(line: &str, name: &str) -> bool {
     let used = format!("{name}::");
     line.match_indices(&used)
-        .any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':'))
+        .any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || "_:\"".contains(c)))
 }
 
 #[test]

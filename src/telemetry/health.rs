@@ -162,8 +162,8 @@ fn answer(method: &Method, path: &str, metrics: &Metrics, readiness: &Readiness)
 
 #[cfg(test)]
 mod tests {
-    use super::super::metrics::Shown;
     use super::*;
+    use crate::telemetry::metrics::Shown;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpStream;
 
