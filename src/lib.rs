@@ -10,6 +10,7 @@ pub mod gate;
 pub mod identity;
 pub mod model;
 pub mod node;
+pub mod operator;
 pub mod policy;
 pub mod store;
 pub mod telemetry;

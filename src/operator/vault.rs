@@ -1,0 +1,457 @@
+//! `Vault`: a Service of its name, a head in the store, and what `serve` tells about it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Service};
+use kube::api::{Patch, PatchParams};
+use kube::runtime::controller::Action;
+use kube::{Api, Resource};
+use serde_json::json;
+
+use super::conditions::{Reason, Standing, has_head, time};
+use super::context::{Context, Guarded, Installation, observed, read, write};
+use super::owned::{self, Found, WantedService};
+use super::report::{self, HasConditions};
+use super::summaries::Counts;
+use super::{Error, FIELD_MANAGER};
+use crate::compile::{self, Unusable};
+use crate::crd::{self, Condition, ConditionType, VaultStatus, labels};
+use crate::model::{Kind, Uid, VaultEntry};
+use crate::telemetry::metrics::Reconciled;
+use crate::wire::{Action as Ask, ActionReply, EnsureVaultAction};
+
+/// How often a name that somebody else has is looked at again: we watch our own objects alone.
+const CONFLICT_PERIOD: Duration = Duration::from_secs(60);
+/// How long, and how often within it, `serve` is asked for a vault that its own watch may not show it yet.
+const GRACE: [Duration; 4] = [
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+];
+
+/// Makes one vault true.
+pub(super) async fn reconcile(
+    object: Arc<Guarded<crd::Vault>>,
+    context: Arc<Context>,
+) -> Result<Action, Error> {
+    observed(Reconciled::Vault, object.meta(), &context, async {
+        let Some(seen) = gather(&object, &context).await? else {
+            return Ok(Action::await_change());
+        };
+        let plan = plan(&seen, &context.installation);
+        let done = apply(&context, &seen, &plan).await;
+        report(&context, &object, &seen, &plan, &done).await?;
+        done.map(|()| plan.next)
+    })
+    .await
+}
+
+/// What there is.
+#[derive(Debug)]
+struct Seen {
+    entry: Result<VaultEntry, Unusable>,
+    before: Option<VaultStatus>,
+    generation: Option<i64>,
+    terminating: bool,
+    service: Found,
+    foreign_bundle: bool,
+    counts: Option<Counts>,
+}
+
+/// What is to be done, and how the vault stands once it is.
+#[derive(Debug, PartialEq, Eq)]
+struct Plan {
+    steps: Vec<Step>,
+    standing: Standing,
+    next: Action,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// Make or mend the Service; of one that is there, this revision.
+    ApplyService { revision: Option<String> },
+    /// Ask `serve` to make the vault's head.
+    EnsureVault { uid: Uid },
+}
+
+async fn gather(object: &Guarded<crd::Vault>, context: &Context) -> Result<Option<Seen>, Error> {
+    let metadata = object.meta();
+    let (Some(namespace), Some(name)) = (metadata.namespace.as_deref(), metadata.name.as_deref()) else {
+        return Ok(None);
+    };
+    let Some(home) = context.home(namespace).await? else {
+        return Ok(None);
+    };
+    if metadata.deletion_timestamp.is_some() {
+        return Ok(None);
+    }
+    let (entry, before) = match &object.0 {
+        Ok(vault) => (compile::vault(vault, &home.uid), vault.status.clone()),
+        Err(_) => (
+            Err(Unusable::Value {
+                field: "spec",
+                allowed: "what its schema says",
+            }),
+            None,
+        ),
+    };
+    let services = Api::<Service>::namespaced(context.cluster.clone(), namespace);
+    let service = read("the vault's Service", services.get_opt(name)).await?;
+    let bundles = Api::<ConfigMap>::namespaced(context.cluster.clone(), namespace);
+    let bundle = read("the trust bundle", bundles.get_metadata_opt(crd::TRUST_BUNDLE)).await?;
+    let wanted = WantedService {
+        vault: name,
+        owner: metadata.uid.as_deref().unwrap_or(""),
+        target: &context.installation.target,
+    };
+    Ok(Some(Seen {
+        counts: entry
+            .as_ref()
+            .ok()
+            .and_then(|entry| context.summaries.vault(&entry.id)),
+        entry,
+        before,
+        generation: metadata.generation,
+        terminating: home.terminating,
+        service: owned::service(service.as_ref(), wanted),
+        foreign_bundle: namespace != context.installation.namespace
+            && bundle.is_some_and(|bundle| !owned::is_our_bundle(&bundle.metadata)),
+    }))
+}
+
+fn plan(seen: &Seen, installation: &Installation) -> Plan {
+    let idle = |standing| Plan {
+        steps: Vec::new(),
+        standing,
+        next: Action::await_change(),
+    };
+    let entry = match &seen.entry {
+        Ok(entry) => entry,
+        Err(why) => return idle(Standing::stalled(Reason::Invalid, why.to_string())),
+    };
+    if seen.terminating {
+        let message = "the namespace is being deleted".to_owned();
+        return idle(Standing::waiting(Reason::NamespaceTerminating, message));
+    }
+    let mut steps = Vec::new();
+    match &seen.service {
+        Found::Absent => steps.push(Step::ApplyService { revision: None }),
+        Found::Outdated { revision } => steps.push(Step::ApplyService {
+            revision: Some(revision.clone()),
+        }),
+        Found::Current | Found::Foreign => {}
+    }
+    let before = seen.before.as_ref().map_or(&[][..], |status| &status.conditions);
+    let known = seen.counts.is_some() && has_head(before);
+    if !known {
+        steps.push(Step::EnsureVault {
+            uid: entry.uid.clone(),
+        });
+    }
+    if seen.service == Found::Foreign {
+        let message = format!(
+            "the Service '{}' of this namespace is not Strongroom's, so the vault has no address: delete or rename that \
+             Service, or give the vault another name",
+            entry.id.name
+        );
+        let standing = Standing::stalled(Reason::ServiceConflict, message).and_so(ConditionType::Conflict);
+        return Plan {
+            steps,
+            standing,
+            next: Action::requeue(CONFLICT_PERIOD),
+        };
+    }
+    let standing = Standing::ready(Reason::Available, format!("the vault answers at {}", uri(entry)));
+    if seen.foreign_bundle {
+        let message = format!(
+            "the ConfigMap '{bundle}' of this namespace is not Strongroom's, so pods here can't take the vault's \
+             certificates on trust from it; delete or rename it, or hand them the one of namespace {}",
+            installation.namespace,
+            bundle = crd::TRUST_BUNDLE,
+        );
+        let standing = standing.and(ConditionType::Conflict, Reason::TrustBundleConflict, message);
+        return Plan {
+            steps,
+            standing,
+            next: Action::requeue(CONFLICT_PERIOD),
+        };
+    }
+    Plan {
+        steps,
+        standing,
+        next: Action::await_change(),
+    }
+}
+
+async fn apply(context: &Context, seen: &Seen, plan: &Plan) -> Result<(), Error> {
+    let Ok(entry) = &seen.entry else { return Ok(()) };
+    for step in &plan.steps {
+        match step {
+            Step::ApplyService { revision } => apply_service(context, entry, revision.as_deref()).await?,
+            Step::EnsureVault { uid } => ensure_vault(context, entry, uid).await?,
+        }
+    }
+    Ok(())
+}
+
+async fn apply_service(context: &Context, entry: &VaultEntry, revision: Option<&str>) -> Result<(), Error> {
+    let (namespace, name) = (entry.id.namespace.as_str(), entry.id.name.as_str());
+    let service = json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "resourceVersion": revision,
+            "labels": { labels::MANAGED_BY: labels::STRONGROOM, labels::VAULT: name },
+            "ownerReferences": [{
+                "apiVersion": format!("{}/{}", crd::GROUP, crd::VERSION),
+                "kind": "Vault",
+                "name": name,
+                "uid": entry.uid.as_str(),
+                "controller": true,
+                "blockOwnerDeletion": false,
+            }],
+        },
+        "spec": { "type": "ExternalName", "externalName": context.installation.target },
+    });
+    // What is ours is forced, in the revision that was judged to be. What was absent is not: if somebody else made one
+    // in the meantime, their fields conflict and nothing is written.
+    let parameters = PatchParams::apply(FIELD_MANAGER);
+    let parameters = if revision.is_some() {
+        parameters.force()
+    } else {
+        parameters
+    };
+    let api = Api::<Service>::namespaced(context.cluster.clone(), namespace);
+    write(
+        "the vault's Service",
+        api.patch(name, &parameters, &Patch::Apply(&service)),
+    )
+    .await?;
+    Ok(())
+}
+
+async fn ensure_vault(context: &Context, entry: &VaultEntry, uid: &Uid) -> Result<(), Error> {
+    let ask = Ask::EnsureVault(EnsureVaultAction {
+        vault: entry.id.clone(),
+        resource_uid: uid.clone(),
+    });
+    let mut waits = GRACE.iter();
+    loop {
+        match context.serve.act(&ask).await {
+            Ok(ActionReply::VaultReady) => return Ok(()),
+            Ok(ActionReply::Owned(_)) => return Err(Error::Answer),
+            // `serve` obeys only once its own watch shows this resource, and ours may be ahead of it.
+            Err(source) if matches!(source.kind(), Kind::NotFound | Kind::Denied) => match waits.next() {
+                Some(wait) => tokio::time::sleep(*wait).await,
+                None => return Err(Error::Ask { source }),
+            },
+            Err(source) => return Err(Error::Ask { source }),
+        }
+    }
+}
+
+async fn report(
+    context: &Context,
+    object: &Guarded<crd::Vault>,
+    seen: &Seen,
+    plan: &Plan,
+    done: &Result<(), Error>,
+) -> Result<(), Error> {
+    let standing = match done {
+        Ok(()) => plan.standing.clone(),
+        Err(error) => Standing::waiting(Reason::Failed(error.kind()), error.to_string()),
+    };
+    let before = seen.before.as_ref();
+    let known = before.map_or(&[][..], |status| &status.conditions);
+    let after = VaultStatus {
+        observed_generation: seen.generation,
+        uri: seen.entry.as_ref().ok().map(uri),
+        secrets: seen
+            .counts
+            .map(|counts| i64::try_from(counts.secrets).unwrap_or(i64::MAX)),
+        deleted_secrets: seen
+            .counts
+            .map(|counts| i64::try_from(counts.deleted_secrets).unwrap_or(i64::MAX)),
+        next_expiry: seen.counts.and_then(|counts| counts.next_expiry).map(time),
+        conditions: standing.conditions(known, seen.generation, context.clock.now().wall),
+    };
+    let reference: ObjectReference = object.object_ref(&());
+    report::status::<crd::Vault, _>(context, &reference, before, &after).await
+}
+
+impl HasConditions for VaultStatus {
+    fn conditions(&self) -> &[Condition] {
+        &self.conditions
+    }
+}
+
+fn uri(entry: &VaultEntry) -> String {
+    format!("https://{}.{}.svc", entry.id.name, entry.id.namespace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Namespace, UnixSeconds, VaultId, VaultName, VaultSettings};
+
+    fn installation() -> Installation {
+        Installation {
+            namespace: "strongroom-system".to_owned(),
+            target: "strongroom.strongroom-system.svc.cluster.local".to_owned(),
+        }
+    }
+
+    /// A vault that was just applied.
+    fn fresh() -> Seen {
+        Seen {
+            entry: Ok(VaultEntry {
+                id: VaultId {
+                    namespace: Namespace::parse("shop").unwrap(),
+                    name: VaultName::parse("demo").unwrap(),
+                },
+                uid: Uid::new("u1"),
+                namespace_uid: Uid::new("n1"),
+                settings: VaultSettings { retention_days: 90 },
+            }),
+            before: None,
+            generation: Some(1),
+            terminating: false,
+            service: Found::Absent,
+            foreign_bundle: false,
+            counts: None,
+        }
+    }
+
+    /// One that was found ready before, of which `serve` has told.
+    fn settled() -> Seen {
+        let conditions =
+            Standing::ready(Reason::Available, String::new()).conditions(&[], Some(1), UnixSeconds(0));
+        Seen {
+            before: Some(VaultStatus {
+                conditions,
+                ..VaultStatus::default()
+            }),
+            service: Found::Current,
+            counts: Some(Counts {
+                secrets: 1,
+                deleted_secrets: 0,
+                next_expiry: None,
+            }),
+            ..fresh()
+        }
+    }
+
+    fn ensure() -> Step {
+        Step::EnsureVault { uid: Uid::new("u1") }
+    }
+
+    fn planned(seen: &Seen) -> (Vec<Step>, bool, Reason, Action) {
+        let plan = plan(seen, &installation());
+        (plan.steps, plan.standing.ready, plan.standing.reason, plan.next)
+    }
+
+    #[test]
+    fn a_vault_gets_an_address_and_a_head_and_is_then_left_alone() {
+        let still = Action::await_change;
+        let service = |revision: Option<&str>| Step::ApplyService {
+            revision: revision.map(str::to_owned),
+        };
+        let outdated = Found::Outdated {
+            revision: "7".to_owned(),
+        };
+        for (seen, expected) in [
+            (
+                fresh(),
+                (vec![service(None), ensure()], true, Reason::Available, still()),
+            ),
+            (settled(), (vec![], true, Reason::Available, still())),
+            (
+                Seen {
+                    service: Found::Absent,
+                    ..settled()
+                },
+                (vec![service(None)], true, Reason::Available, still()),
+            ),
+            (
+                Seen {
+                    service: outdated,
+                    ..settled()
+                },
+                (vec![service(Some("7"))], true, Reason::Available, still()),
+            ),
+            // The stream of summaries doesn't tell it, so perhaps the head is not there.
+            (
+                Seen {
+                    counts: None,
+                    ..settled()
+                },
+                (vec![ensure()], true, Reason::Available, still()),
+            ),
+            // What its spec says now is nothing to a head that is there.
+            (
+                Seen {
+                    generation: Some(2),
+                    ..settled()
+                },
+                (vec![], true, Reason::Available, still()),
+            ),
+        ] {
+            assert_eq!(planned(&seen), expected);
+        }
+    }
+
+    #[test]
+    fn a_service_that_is_not_ours_is_told_and_never_touched() {
+        let seen = Seen {
+            service: Found::Foreign,
+            ..fresh()
+        };
+        let plan = plan(&seen, &installation());
+        assert_eq!(plan.steps, [ensure()]);
+        assert_eq!((plan.standing.ready, plan.standing.stalled), (false, true));
+        assert!(
+            plan.standing
+                .message
+                .contains("the Service 'demo' of this namespace is not Strongroom's")
+        );
+        assert_eq!(plan.standing.also[0].0, ConditionType::Conflict);
+        assert_eq!(plan.next, Action::requeue(CONFLICT_PERIOD));
+    }
+
+    #[test]
+    fn a_trust_bundle_that_is_not_ours_is_told_while_the_vault_serves() {
+        let plan = plan(
+            &Seen {
+                foreign_bundle: true,
+                ..settled()
+            },
+            &installation(),
+        );
+        assert_eq!((plan.steps.len(), plan.standing.ready), (0, true));
+        assert_eq!(plan.standing.also[0].1, Reason::TrustBundleConflict);
+    }
+
+    #[test]
+    fn nothing_is_made_in_a_namespace_that_is_going_or_for_a_vault_that_cannot_be() {
+        let still = Action::await_change();
+        assert_eq!(
+            planned(&Seen {
+                terminating: true,
+                ..fresh()
+            }),
+            (vec![], false, Reason::NamespaceTerminating, still.clone())
+        );
+        let entry = Err(Unusable::Value {
+            field: "spec.softDelete.retentionDays",
+            allowed: "7 to 90",
+        });
+        assert_eq!(
+            planned(&Seen { entry, ..fresh() }),
+            (vec![], false, Reason::Invalid, still)
+        );
+    }
+}
