@@ -7,9 +7,9 @@ use bytes::Bytes;
 
 use crate::model::Uid;
 
-/// The largest envelope that every backend takes, in bytes: as base64 inside a custom resource it stays well below etcd's
-/// default limit of 1.5 MiB for one request.
-pub const MAX_ENVELOPE: usize = 1024 * 1024;
+/// The largest envelope that every backend takes, in bytes: a head of 512 KiB and what sealing adds to it. As base64 it is
+/// the 786,432 characters that the schema of `SealedRecord` allows, half of etcd's default limit of 1.5 MiB for one request.
+pub const MAX_ENVELOPE: usize = 576 * 1024;
 
 /// A text is no record name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
