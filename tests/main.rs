@@ -3,4 +3,5 @@
 mod e2e;
 mod generated;
 mod generated_protocol;
+mod http;
 mod rooms;

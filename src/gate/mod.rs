@@ -265,35 +265,55 @@ impl Gate {
                 return Err(refusal);
             }
         };
-        let class = permit.operation().class();
-        let entry = self.parts.audit.open(about, &permit, now).await?;
-        match class {
-            Class::Read => {
-                let result = self
-                    .parts
-                    .engine
-                    .perform(permit, now)
-                    .await
-                    .map_err(Refusal::from);
-                entry.close(&outcome(&result), self.parts.clock.now()).await?;
-                result
-            }
+        match permit.operation().class() {
+            Class::Read => self.do_on_record(about, permit, now).await,
+            // On a task of its own from before its intent is on record: nobody who leaves can stop it half-way.
             Class::Change => {
                 let gate = Arc::clone(self);
-                let done = tokio::spawn(async move {
-                    let result = gate
-                        .parts
-                        .engine
-                        .perform(permit, now)
-                        .await
-                        .map_err(Refusal::from);
-                    entry.close(&outcome(&result), gate.parts.clock.now()).await?;
-                    result
-                });
+                let done = tokio::spawn(async move { gate.do_on_record(about, permit, now).await });
                 done.await
                     .unwrap_or_else(|_| Err(Refusal::internal("the change ended without an outcome")))
             }
         }
+    }
+
+    async fn do_on_record(&self, about: About, permit: Permit, now: Moment) -> Result<Reply, Refusal> {
+        let entry = self.parts.audit.open(about, &permit, now).await?;
+        let result = self
+            .parts
+            .engine
+            .perform(permit, now)
+            .await
+            .map_err(Refusal::from);
+        entry.close(&outcome(&result), self.parts.clock.now()).await?;
+        result
+    }
+
+    /// Whether that would be allowed now, for those who hold a stream open and ask whether anything changed for them. Nothing is
+    /// done and nothing is on record; whatever is done later is decided then.
+    ///
+    /// # Errors
+    /// What [`Gate::perform`] would answer before it does anything.
+    pub fn foresee(&self, admitted: &Admitted, vault: &VaultId, operation: Operation) -> Result<(), Refusal> {
+        let (now, world) = self.look()?;
+        self.parts
+            .identity
+            .still_lives(&admitted.caller, &world.liveness, now)?;
+        permit(&world, &admitted.caller, vault, operation).map(drop)
+    }
+
+    /// Whether the caller's pod is being deleted. It keeps its access until it is gone.
+    #[must_use]
+    pub fn is_ending(&self, admitted: &Admitted) -> bool {
+        let Caller::ServiceAccount(account) = &*admitted.caller else {
+            return false;
+        };
+        let world = self.parts.world.load();
+        account
+            .pod
+            .as_ref()
+            .and_then(|pod| world.liveness.pod(&pod.uid))
+            .is_some_and(|pod| pod.deleting)
     }
 
     /// Counts of every vault, for status: names of nothing but resources. It discloses no value and no object's name, so it

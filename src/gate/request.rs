@@ -44,4 +44,18 @@ impl Request {
         self.about.user_agent = agent.map(str::to_owned);
         self
     }
+
+    /// The host that the client used, with its port.
+    #[must_use]
+    pub fn host(mut self, host: String) -> Self {
+        self.about.host = Some(host);
+        self
+    }
+
+    /// Our own id of the request, which the answer carries too.
+    #[must_use]
+    pub fn request_id(mut self, id: &str) -> Self {
+        self.about.request_id = Some(id.to_owned());
+        self
+    }
 }

@@ -1,0 +1,236 @@
+//! The accept loop: TCP, TLS, then HTTP/1.1 or HTTP/2 as the handshake settled it. Each connection is a task of its own
+//! from its first byte, so one that is slow or bad costs the others nothing.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::jitter;
+use super::limits::{BUFFER_BYTES, Census, HEAD_BYTES, HEAD_BYTES_HTTP2, Limits};
+use super::pulse::{Counted, Pulse, Verdict, Watch};
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics as labels;
+
+/// A connection as requests on it see it.
+#[derive(Debug)]
+pub(super) struct Visitor<M> {
+    /// What the face keeps of it.
+    pub(super) memory: M,
+    /// The name that the TLS handshake asked for.
+    pub(super) server_name: Option<Box<str>>,
+    /// Its counts.
+    pub(super) pulse: Arc<Pulse>,
+    /// Cancelled when the connection is to end: streams that never end by themselves do so now.
+    pub(super) leaving: CancellationToken,
+}
+
+/// What answers requests.
+pub(super) trait Face: Send + Sync + 'static {
+    /// What it keeps for the life of a connection.
+    type Memory: Send + Sync + 'static;
+    /// The body of its answers.
+    type Answer: Body<Data = Bytes, Error = Infallible> + Send + 'static;
+
+    /// A connection begins.
+    fn meet(&self, peer: SocketAddr) -> Self::Memory;
+
+    /// Answers one request; whatever is wrong with it has an answer too.
+    fn answer(
+        self: &Arc<Self>,
+        visitor: Arc<Visitor<Self::Memory>>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Self::Answer>> + Send;
+}
+
+/// Where connections are counted.
+#[derive(Debug, Clone)]
+pub(super) struct Counts {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) listener: labels::Listener,
+}
+
+/// Accepts until `stop`, then lets what is under way end.
+pub(super) async fn run<F: Face>(
+    tcp: TcpListener,
+    tls: Arc<ServerConfig>,
+    limits: Limits,
+    counts: Counts,
+    face: Arc<F>,
+    stop: CancellationToken,
+) {
+    let tasks = TaskTracker::new();
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let (open, shaking) = (Census::default(), Census::default());
+    let acceptor = TlsAcceptor::from(tls);
+    let cut = CancellationToken::new();
+    loop {
+        let (stream, peer) = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = tcp.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Of one connection that is gone already, or of this process's files being used up: the next try may
+                    // do better, a tight loop does not.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            },
+        };
+        let address = peer.ip().to_canonical();
+        let place = Arc::clone(&places).try_acquire_owned();
+        let (Ok(place), Some(of_address), Some(handshake)) = (
+            place,
+            open.enter(address, limits.connections_per_address),
+            shaking.enter(address, limits.handshakes_per_address),
+        ) else {
+            continue;
+        };
+        let (acceptor, face, limits, stop) = (
+            acceptor.clone(),
+            Arc::clone(&face),
+            limits.clone(),
+            stop.child_token(),
+        );
+        let counts = counts.clone();
+        let connection = async move {
+            let stream = timeout(limits.handshake, shake(acceptor, stream)).await;
+            drop(handshake);
+            if let Ok(Some(stream)) = stream {
+                let _open = counts.metrics.connection(counts.listener);
+                serve(stream, peer, limits, face, stop).await;
+            } else {
+                counts.metrics.handshake_failed();
+            }
+            drop((place, of_address));
+        };
+        tasks.spawn(cut.clone().run_until_cancelled_owned(connection));
+    }
+    drop(tcp);
+    tasks.close();
+    if timeout(limits.drain, tasks.wait()).await.is_err() {
+        tracing::info!("connections that did not end in time are cut");
+        cut.cancel();
+    }
+}
+
+async fn shake(acceptor: TlsAcceptor, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
+    // Answers are written whole; waiting to fill a packet only delays them.
+    let _ = stream.set_nodelay(true);
+    acceptor.accept(stream).await.ok()
+}
+
+async fn serve<F: Face>(
+    stream: TlsStream<TcpStream>,
+    peer: SocketAddr,
+    limits: Limits,
+    face: Arc<F>,
+    stop: CancellationToken,
+) {
+    let session = stream.get_ref().1;
+    let is_http2 = session.alpn_protocol() == Some(b"h2");
+    let visitor = Arc::new(Visitor {
+        memory: face.meet(SocketAddr::new(peer.ip().to_canonical(), peer.port())),
+        server_name: session.server_name().map(Into::into),
+        pulse: Arc::default(),
+        leaving: stop,
+    });
+    let io = TokioIo::new(Counted::new(stream, Arc::clone(&visitor.pulse)));
+    let watch = Watch::new(limits.clone(), !is_http2);
+    let answering = Arc::clone(&visitor);
+    let service = service_fn(move |request| {
+        let (face, visitor) = (Arc::clone(&face), Arc::clone(&answering));
+        async move { Ok::<_, Infallible>(face.answer(visitor, request).await) }
+    });
+    if is_http2 {
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(20))
+            .max_concurrent_streams(limits.streams)
+            .max_header_list_size(HEAD_BYTES_HTTP2)
+            .max_send_buf_size(BUFFER_BYTES)
+            .initial_stream_window_size(64 * 1024)
+            .initial_connection_window_size(1024 * 1024)
+            // A stream that is opened and reset costs its client as much as us only up to here (CVE-2023-44487).
+            .max_pending_accept_reset_streams(20)
+            .max_local_error_reset_streams(128)
+            .serve_connection(io, service);
+        watched(
+            pin!(connection),
+            http2::Connection::graceful_shutdown,
+            &visitor,
+            watch,
+            &limits,
+        )
+        .await;
+    } else {
+        let connection = http1::Builder::new()
+            .max_buf_size(BUFFER_BYTES)
+            .max_header_size(HEAD_BYTES)
+            .serve_connection(io, service);
+        watched(
+            pin!(connection),
+            http1::Connection::graceful_shutdown,
+            &visitor,
+            watch,
+            &limits,
+        )
+        .await;
+    }
+    visitor.leaving.cancel();
+}
+
+/// Drives a connection to its end, and ends it where its pulse, its age or the process's end says so.
+async fn watched<C: Future, M>(
+    mut connection: Pin<&mut C>,
+    retire: fn(Pin<&mut C>),
+    visitor: &Visitor<M>,
+    mut watch: Watch,
+    limits: &Limits,
+) {
+    let tick = watch.tick();
+    let mut ticks = interval_at(Instant::now() + tick, tick);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut left = limits.age.map(|age| age + jitter(age / 2));
+    let mut retiring = false;
+    loop {
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = visitor.leaving.cancelled(), if !retiring => {
+                retiring = true;
+                retire(connection.as_mut());
+            }
+            _ = ticks.tick() => {
+                left = left.map(|left| left.saturating_sub(tick));
+                match watch.look(&visitor.pulse, tick) {
+                    Verdict::Keep => if left == Some(Duration::ZERO) {
+                        visitor.leaving.cancel();
+                    },
+                    // Asked to go at the last tick and still here with nothing under way: it does not read our goodbye.
+                    Verdict::Retire if retiring => return,
+                    Verdict::Retire => visitor.leaving.cancel(),
+                    Verdict::Cut => return,
+                }
+            }
+        }
+    }
+}

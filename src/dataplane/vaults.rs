@@ -1,0 +1,279 @@
+//! The vaults' listener: Azure Key Vault's REST API.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, Version, header, request::Parts};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::body;
+use super::fault::{Fault, Hint};
+use super::head::{self, RequestIds};
+use super::host::{Address, BadHost};
+use super::intake::{Intake, discard};
+use super::limits::{BODY_BYTES, Limits};
+use super::listener::{self, Counts, Face, Visitor};
+use super::pulse::UnderWay;
+use super::reply::{self, PageLink};
+use super::route::{self, Action, Query, Target};
+use crate::gate::{self, Gate};
+use crate::model::{ObjectName, Operation, SetSecret, UpdateSecret};
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics as labels;
+use crate::tls::HostRule;
+
+/// What the vaults' listener is made of.
+pub struct Vaults {
+    /// The one door.
+    pub gate: Arc<Gate>,
+    /// Which hosts are vaults.
+    pub hosts: HostRule,
+    /// Where tokens come from, as the challenge says it: `https://{host}/{tenant}`.
+    pub authority: String,
+    /// What clients are allowed.
+    pub limits: Limits,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Serves vaults until `stop`, then lets what is under way end. Cancelled requests that change something are carried to
+/// their end by the gate.
+pub async fn serve_vaults(tcp: TcpListener, tls: Arc<ServerConfig>, vaults: Vaults, stop: CancellationToken) {
+    let Vaults {
+        gate,
+        hosts,
+        authority,
+        limits,
+        metrics,
+    } = vaults;
+    let intake = Intake::new(BODY_BYTES, limits.body);
+    let face = Arc::new(VaultFace {
+        gate,
+        hosts,
+        authority,
+        intake,
+        ids: RequestIds::default(),
+    });
+    let counts = Counts {
+        metrics,
+        listener: labels::Listener::Vaults,
+    };
+    listener::run(tcp, tls, limits, counts, face, stop).await;
+}
+
+struct VaultFace {
+    gate: Arc<Gate>,
+    hosts: HostRule,
+    authority: String,
+    intake: Intake,
+    ids: RequestIds,
+}
+
+impl Face for VaultFace {
+    type Memory = gate::Connection;
+    type Answer = Answer;
+
+    fn meet(&self, peer: SocketAddr) -> gate::Connection {
+        self.gate.connection(peer.ip())
+    }
+
+    async fn answer(
+        self: &Arc<Self>,
+        visitor: Arc<Visitor<gate::Connection>>,
+        request: Request<Incoming>,
+    ) -> Response<Answer> {
+        let under_way = visitor.pulse.begin();
+        let (parts, mut body) = request.into_parts();
+        let id = self.ids.next();
+        let (status, data, hint, address) = match self.respond(&visitor, &parts, &mut body, &id).await {
+            Ok(data) => (StatusCode::OK, data, Hint::None, None),
+            Err((fault, address)) => (fault.status, fault.body(), fault.hint, address),
+        };
+        discard(parts.version, body);
+        let mut response = Response::new(Answer {
+            data: Some(data),
+            _under_way: under_way,
+        });
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        head::write(headers, id, head::client_request_id(&parts.headers).cloned());
+        headers.insert(header::CONTENT_TYPE, head::JSON);
+        match hint {
+            Hint::None => {}
+            Hint::Challenge => {
+                if let Some(challenge) = address.and_then(|address| self.challenge(&address)) {
+                    headers.insert(header::WWW_AUTHENTICATE, challenge);
+                }
+            }
+            Hint::Allow(methods) => {
+                headers.insert(header::ALLOW, HeaderValue::from_static(methods));
+            }
+            Hint::RetryAfter(seconds) => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(u16::from(seconds)));
+            }
+            Hint::Close => {
+                if parts.version < Version::HTTP_2 {
+                    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+            }
+        }
+        response
+    }
+}
+
+impl VaultFace {
+    /// The answer's body. A failure comes with the address that it concerns, once that is known.
+    async fn respond(
+        &self,
+        visitor: &Visitor<gate::Connection>,
+        parts: &Parts,
+        body: &mut Incoming,
+        id: &str,
+    ) -> Result<Bytes, (Fault, Option<Address>)> {
+        let address = Address::of_request(&parts.uri, &parts.headers, visitor.server_name.as_deref())
+            .map_err(|host| (Fault::from(host), None))?;
+        match self.respond_at(visitor, parts, body, &address, id).await {
+            Ok(data) => Ok(data),
+            Err(fault) => Err((fault, Some(address))),
+        }
+    }
+
+    async fn respond_at(
+        &self,
+        visitor: &Visitor<gate::Connection>,
+        parts: &Parts,
+        body: &mut Incoming,
+        address: &Address,
+        id: &str,
+    ) -> Result<Bytes, Fault> {
+        let vault = self.hosts.vault(address.host()).ok_or(BadHost::Misdirected)?;
+        // Who asks comes before everything else that may be wrong: an SDK's first request has no token, no body and
+        // sometimes no more than a path, and must be challenged.
+        let admitted = self
+            .gate
+            .admit(&visitor.memory, head::bearer(&parts.headers))
+            .await?;
+        visitor.pulse.know();
+
+        let target = route::find(&parts.method, parts.uri.path())?;
+        let query = route::query(parts.uri.query().unwrap_or_default())?;
+        let (api_version, max_results) = (query.api_version.clone(), query.max_results());
+        let versions_of = match target.action {
+            Action::ListSecretVersions => target.name.clone(),
+            _ => None,
+        };
+        let operation = self.operation(target, query, parts, body).await?;
+        let client_request_id = head::client_request_id(&parts.headers).and_then(|id| id.to_str().ok());
+        let agent = parts.headers.get(header::USER_AGENT);
+        let mut request = gate::Request::new(vault, operation)
+            .host(address.to_string())
+            .api_version(&api_version)
+            .client_request_id(client_request_id)
+            .user_agent(agent.and_then(|agent| agent.to_str().ok()));
+        if client_request_id.is_none() {
+            request = request.request_id(id);
+        }
+        let reply = self.gate.perform(admitted, request).await?;
+        let link = PageLink {
+            api_version: &api_version,
+            versions_of: versions_of.as_ref(),
+            max_results,
+        };
+        reply::write(&reply, address, &link).ok_or(Fault::INTERNAL)
+    }
+
+    async fn operation(
+        &self,
+        target: Target,
+        query: Query,
+        parts: &Parts,
+        body: &mut Incoming,
+    ) -> Result<Operation, Fault> {
+        let Target {
+            action,
+            name,
+            version,
+        } = target;
+        // Every route but the list of secrets has a name in its path.
+        let named = |name: Option<ObjectName>| name.ok_or(Fault::INTERNAL);
+        Ok(match action {
+            Action::ListSecrets => Operation::ListSecrets(query.page()),
+            Action::ListSecretVersions => Operation::ListSecretVersions {
+                name: named(name)?,
+                page: query.page(),
+            },
+            Action::GetSecret => Operation::GetSecret {
+                name: named(name)?,
+                version,
+            },
+            Action::DeleteSecret => Operation::DeleteSecret { name: named(name)? },
+            Action::SetSecret => {
+                let set = body::set(self.intake.read(&parts.headers, body).await?)?;
+                Operation::SetSecret(SetSecret {
+                    name: named(name)?,
+                    value: set.value,
+                    content_type: set.content_type,
+                    tags: set.tags,
+                    attributes: set.attributes,
+                })
+            }
+            Action::UpdateSecret => {
+                let update = body::update(self.intake.read(&parts.headers, body).await?)?;
+                Operation::UpdateSecret(UpdateSecret {
+                    name: named(name)?,
+                    version,
+                    content_type: update.content_type,
+                    tags: update.tags,
+                    attributes: update.attributes,
+                })
+            }
+        })
+    }
+
+    /// In the one shape that the challenge parsers of all six Azure SDKs read.
+    fn challenge(&self, address: &Address) -> Option<HeaderValue> {
+        let text = format!(
+            r#"Bearer authorization="{}", resource="https://{}""#,
+            self.authority,
+            address.parent()
+        );
+        HeaderValue::try_from(text).ok()
+    }
+}
+
+/// The whole answer, in one piece.
+pub(super) struct Answer {
+    data: Option<Bytes>,
+    _under_way: UnderWay,
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.data.take().map(|data| Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.data.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(
+            self.data
+                .as_ref()
+                .map_or(0, |data| u64::try_from(data.len()).unwrap_or(u64::MAX)),
+        )
+    }
+}
