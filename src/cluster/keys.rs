@@ -26,6 +26,8 @@ const AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 const DISCOVERY: &str = "/.well-known/openid-configuration";
 const KEYS: &str = "/openid/v1/jwks";
+/// The API server answers 406 to a request that accepts JSON in general only.
+const KEY_SET: &str = "application/jwk-set+json";
 
 /// Why the keys are not there.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +89,13 @@ impl ClusterKeys {
             issuers
         };
         let began = Instant::now();
-        let published = api.call(Ask::get(KEYS)).await.map_err(KeysError::Fetch)?;
+        let published = api
+            .call(Ask {
+                accept: KEY_SET,
+                ..Ask::get(KEYS)
+            })
+            .await
+            .map_err(KeysError::Fetch)?;
         let known = Known {
             set: JwkSet::parse(&published).map_err(|_| KeysError::Parse)?,
             published,
@@ -131,7 +139,14 @@ impl ClusterKeys {
         }
         last.began = Instant::now();
         last.succeeded = false;
-        match self.api.call(Ask::get(KEYS)).await {
+        match self
+            .api
+            .call(Ask {
+                accept: KEY_SET,
+                ..Ask::get(KEYS)
+            })
+            .await
+        {
             Ok(published) => self.take(published)?,
             Err(error) => {
                 tracing::warn!(%error, "the keys of service-account tokens could not be fetched");

@@ -1,6 +1,21 @@
 //! What each role assembles: nothing is decided here.
 
 pub mod dev;
+pub mod node;
+pub mod operate;
+pub mod serve;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Common;
+use crate::model::Kind;
+use crate::telemetry::health::{self, Readiness};
+use crate::telemetry::metrics::Metrics;
 
 /// A role could not start, or ended by a defect. The text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -21,5 +36,53 @@ impl<T, E: Into<Box<dyn std::error::Error + Send + Sync>>> Attempt<T> for Result
             attempted: what,
             source: error.into(),
         })
+    }
+}
+
+/// /metrics, /livez and /readyz.
+async fn serve_health(
+    common: &Common,
+    metrics: &Arc<Metrics>,
+    readiness: &Readiness,
+) -> Result<(), RoleError> {
+    let listener = TcpListener::bind(common.health_listen)
+        .await
+        .attempting("listening for /metrics and probes")?;
+    tokio::spawn(health::serve(listener, Arc::clone(metrics), readiness.clone()));
+    Ok(())
+}
+
+/// Runs until asked to stop.
+fn spawn_until(stop: &CancellationToken, work: impl Future<Output = ()> + Send + 'static) {
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = work => {}
+            () = stop.cancelled() => {}
+        }
+    });
+}
+
+/// Tries until it succeeds or fails by something that waiting does not heal. What it waits for is logged.
+async fn patiently<T, E, F>(
+    what: &'static str,
+    mut attempt: impl FnMut() -> F,
+    kind: impl Fn(&E) -> Kind,
+) -> Result<T, RoleError>
+where
+    E: std::error::Error + Send + Sync + 'static,
+    F: Future<Output = Result<T, E>>,
+{
+    let mut pause = Duration::from_millis(100);
+    loop {
+        match attempt().await {
+            Ok(done) => return Ok(done),
+            Err(error) if kind(&error) == Kind::Unavailable => {
+                tracing::warn!(%error, what, "not yet; trying again");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(5));
+            }
+            Err(error) => return Err(error).attempting(what),
+        }
     }
 }

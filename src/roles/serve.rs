@@ -1,0 +1,242 @@
+//! `strongroom serve`: the data plane, with the keys.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::audit::{AuditLog, FileConfig};
+use crate::cluster::{
+    Api, ClusterKeys, ClusterPods, FeedsConfig, KubernetesStore, RecordSink, clock_off, keep_trust_bundle,
+    root_key, run_feeds, watch_clock,
+};
+use crate::config;
+use crate::dataplane::{Internal, Limits, Vaults, serve_internal, serve_vaults};
+use crate::engine::{Engine, EngineParts, Quotas};
+use crate::gate::{Gate, GateParts};
+use crate::identity::{AccountRef, Identity, PodAddressCheck, Settings};
+use crate::model::{Clock, Namespace};
+use crate::roles::{Attempt, RoleError, patiently, serve_health, spawn_until};
+use crate::store::installation::load_or_create;
+use crate::store::{Record, SealedStore, StoreEvent};
+use crate::telemetry::health::Readiness;
+use crate::telemetry::metrics::{Metrics, Shown};
+use crate::tls::{Authority, HostRule, TlsResolver, server_config};
+use crate::world::{Shared, Standing};
+
+/// How long requests that are under way may take to end once this process is asked to stop.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// Serves until `stop`.
+///
+/// # Errors
+/// [`RoleError`]: what was attempted, and what to do.
+pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -> Result<(), RoleError> {
+    let metrics = Arc::new(Metrics::new(Shown::DataPlane).attempting("making metrics")?);
+    let readiness = Readiness::new();
+    let listening = readiness.flag("start", "the store has not been opened yet");
+    serve_health(&config.common, &metrics, &readiness).await?;
+
+    let namespace =
+        Namespace::parse(&config.release_namespace).attempting("reading the release namespace's name")?;
+    let api = Api::infer().await.attempting("finding the API server")?;
+
+    let root = patiently(
+        "reading the root key",
+        || root_key(&api, &namespace),
+        |e| e.kind(),
+    )
+    .await?;
+    if root.created {
+        tracing::warn!(
+            namespace = namespace.as_str(),
+            "a root key was made (RootKeyNotEscrowed): keep a copy of Secret strongroom-root-key offline; without it \
+             nothing that is stored can be opened"
+        );
+    }
+    let store: Arc<dyn SealedStore> = Arc::new(KubernetesStore::new(
+        api.clone(),
+        &namespace,
+        Arc::clone(&metrics),
+    ));
+    let installation = patiently(
+        "opening the store",
+        || load_or_create(&*store, &root.key, root.created, clock.now().wall),
+        |e| e.kind(),
+    )
+    .await?;
+    let vault_hosts = HostRule::vaults(&config.cluster_domain);
+    let internal_hosts = HostRule::internal(&namespace, &config.cluster_domain);
+    let (sealing, permitted) = (root.key.sealing_key(), vault_hosts.permitted());
+    let authority = patiently(
+        "opening the certificate authority",
+        || Authority::load_or_create(&*store, &sealing, &installation.id, &permitted, clock.now().wall),
+        |e| e.kind(),
+    )
+    .await?;
+    let authority = Arc::new(authority);
+    let keys = patiently(
+        "reading the cluster's token keys",
+        || ClusterKeys::fetch(api.clone(), Vec::new()),
+        |e| e.kind(),
+    );
+    let keys = Arc::new(keys.await?);
+
+    let world = Arc::new(Shared::new(Standing::new(
+        clock.now().monotonic,
+        config.staleness_bound,
+    )));
+    if patiently(
+        "reading the API server's time",
+        || clock_off(&api, &clock),
+        |e| e.kind(),
+    )
+    .await?
+    {
+        tracing::error!(
+            "this replica's clock differs from the API server's by more than 30 s: it refuses tokens"
+        );
+        world.standing.clock_off(true);
+    }
+    let engine = Arc::new(Engine::new(EngineParts {
+        store,
+        root: Arc::new(root.key),
+        installation: installation.id,
+        quotas: Quotas::default(),
+    }));
+    let settings = identity_settings(&config, &namespace, &keys);
+    let identity = Identity::new(
+        settings,
+        Arc::clone(&keys) as _,
+        Arc::new(ClusterPods::new(api.clone())),
+        Arc::clone(&metrics),
+    );
+    let audit = AuditLog::open_file(
+        FileConfig {
+            dir: config.audit_dir,
+            max_bytes: config.audit_max_bytes,
+            keep: config.audit_keep,
+        },
+        Arc::clone(&metrics),
+    )
+    .attempting("opening the audit log")?;
+    let gate = Arc::new(Gate::new(GateParts {
+        world: Arc::clone(&world),
+        identity,
+        audit,
+        engine: Arc::clone(&engine),
+        metrics: Arc::clone(&metrics),
+        clock: clock.clone(),
+    }));
+
+    let feeds = FeedsConfig {
+        api: api.clone(),
+        release_namespace: namespace.clone(),
+        staleness_bound: config.staleness_bound,
+        metrics: Arc::clone(&metrics),
+    };
+    spawn_until(
+        &stop,
+        run_feeds(feeds, Arc::clone(&world), Arc::new(Records(engine))),
+    );
+    spawn_until(&stop, watch_clock(api.clone(), clock.clone(), Arc::clone(&world)));
+    spawn_until(&stop, keys.keep_current());
+    spawn_until(
+        &stop,
+        keep_trust_bundle(api, namespace.clone(), authority.bundle_pem().to_owned()),
+    );
+    let standing = (Arc::clone(&world), clock.clone());
+    readiness.check("standing", move || {
+        let (world, clock) = &standing;
+        world
+            .standing
+            .check(clock.now().monotonic)
+            .map_err(|out| out.to_string().into())
+    });
+
+    let resolver = |rule: &HostRule| {
+        Arc::new(TlsResolver::new(
+            Arc::clone(&authority),
+            rule.clone(),
+            clock.clone(),
+        ))
+    };
+    let vault_tls = server_config(resolver(&vault_hosts), &[b"h2", b"http/1.1"])
+        .attempting("preparing TLS for vaults")?;
+    let internal_tls = server_config(resolver(&internal_hosts), &[b"h2"])
+        .attempting("preparing TLS for our own processes")?;
+    let vault_tcp = TcpListener::bind(config.vault_listen)
+        .await
+        .attempting("listening for vaults")?;
+    let internal_tcp = TcpListener::bind(config.internal_listen)
+        .await
+        .attempting("listening for our own processes")?;
+    let token_authority = format!("https://strongroom-token.{namespace}.svc/{}", installation.tenant);
+    let vaults = serve_vaults(
+        vault_tcp,
+        vault_tls,
+        Vaults {
+            gate: Arc::clone(&gate),
+            hosts: vault_hosts,
+            authority: token_authority,
+            limits: Limits::vaults(),
+            metrics: Arc::clone(&metrics),
+        },
+        stop.clone(),
+    );
+    let internal = serve_internal(
+        internal_tcp,
+        internal_tls,
+        Internal {
+            gate,
+            limits: Limits::internal(),
+            trust_bundle: authority.bundle_pem().to_owned(),
+            metrics,
+        },
+        stop.clone(),
+    );
+    listening.set(true);
+    tracing::info!(vaults = %config.vault_listen, internal = %config.internal_listen, "serving");
+    let both = async { tokio::join!(vaults, internal) };
+    tokio::pin!(both);
+    tokio::select! {
+        _ = &mut both => {}
+        () = async { stop.cancelled().await; tokio::time::sleep(GRACE).await } => {
+            tracing::warn!("some requests were still under way when the time to end them was over");
+        }
+    }
+    Ok(())
+}
+
+fn identity_settings(config: &config::Serve, namespace: &Namespace, keys: &ClusterKeys) -> Settings {
+    let own = |name: &str| AccountRef {
+        namespace: namespace.clone(),
+        name: name.into(),
+    };
+    Settings {
+        issuers: keys.issuers(),
+        audience: config.workload_audience.as_str().into(),
+        internal_audience: config.internal_audience.as_str().into(),
+        pod_address_check: match config.pod_address_check {
+            config::PodAddressCheck::Enforce => PodAddressCheck::Enforce,
+            config::PodAddressCheck::Report => PodAddressCheck::Report,
+            config::PodAddressCheck::Off => PodAddressCheck::Off,
+        },
+        operate_account: own(&config.operate_account),
+        node_account: own(&config.node_account),
+    }
+}
+
+/// Hands sealed records from the feed to the engine.
+struct Records(Arc<Engine>);
+
+impl RecordSink for Records {
+    fn replace_all(&self, records: Vec<Record>, revision: u64) {
+        self.0.replace_all(&records, revision);
+    }
+
+    fn apply(&self, event: &StoreEvent) {
+        self.0.apply(event);
+    }
+}
