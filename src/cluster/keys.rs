@@ -24,10 +24,11 @@ const COOLDOWN: Duration = Duration::from_secs(10);
 /// How soon after a failed regular fetch the next one comes.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
 
+/// The API server answers 406 to `application/json` here.
+const JWK_SET: &str = "application/jwk-set+json";
+
 const DISCOVERY: &str = "/.well-known/openid-configuration";
 const KEYS: &str = "/openid/v1/jwks";
-/// The API server answers 406 to a request that accepts JSON in general only.
-const KEY_SET: &str = "application/jwk-set+json";
 
 /// Why the keys are not there.
 #[derive(Debug, thiserror::Error)]
@@ -89,13 +90,7 @@ impl ClusterKeys {
             issuers
         };
         let began = Instant::now();
-        let published = api
-            .call(Ask {
-                accept: KEY_SET,
-                ..Ask::get(KEYS)
-            })
-            .await
-            .map_err(KeysError::Fetch)?;
+        let published = api.call(ask_keys()).await.map_err(KeysError::Fetch)?;
         let known = Known {
             set: JwkSet::parse(&published).map_err(|_| KeysError::Parse)?,
             published,
@@ -139,14 +134,7 @@ impl ClusterKeys {
         }
         last.began = Instant::now();
         last.succeeded = false;
-        match self
-            .api
-            .call(Ask {
-                accept: KEY_SET,
-                ..Ask::get(KEYS)
-            })
-            .await
-        {
+        match self.api.call(ask_keys()).await {
             Ok(published) => self.take(published)?,
             Err(error) => {
                 tracing::warn!(%error, "the keys of service-account tokens could not be fetched");
@@ -188,6 +176,13 @@ impl KeySets for ClusterKeys {
 
     fn generation(&self) -> u64 {
         self.known.load().generation
+    }
+}
+
+fn ask_keys() -> Ask<'static> {
+    Ask {
+        accept: JWK_SET,
+        ..Ask::get(KEYS)
     }
 }
 

@@ -167,8 +167,13 @@ impl SealedStore for KubernetesStore {
     ) -> BoxFuture<'a, Result<Stamp, StoreError>> {
         async move {
             let body = manifest(name, Some(expected), envelope)?;
-            self.write(StoreWrite::Update, Method::PUT, &self.path(name), body)
-                .await
+            let path = self.path(name);
+            match self.write(StoreWrite::Update, Method::PUT, &path, body).await {
+                // The API server writes nothing where nothing differs, so that another update under the same stamp could
+                // succeed as well. Envelopes never repeat; if one does, its writer is to look again.
+                Ok(stamp) if stamp == *expected => Err(StoreError::Conflict),
+                other => other,
+            }
         }
         .boxed()
     }

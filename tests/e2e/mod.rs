@@ -7,6 +7,6 @@
     clippy::disallowed_methods
 )]
 
-mod harness;
+pub(crate) mod harness;
 mod one_by_one;
 mod side_by_side;
