@@ -73,7 +73,7 @@ mod tests {
             (Clean::client_info(agent).to_string(), agent),
             (
                 Clean::client_info(bad).to_string(),
-                "__,___resultType_:_Success____script_",
+                "__,__resultType_:_Success____script_",
             ),
             (Clean::id("6b4c-1 x").to_string(), "6b4c-1_x"),
             (Clean::version("7.6-preview.1").to_string(), "7.6-preview.1"),

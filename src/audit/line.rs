@@ -88,12 +88,16 @@ impl Record<'_> {
     /// The line, its end included.
     pub(super) fn to_line(self) -> Vec<u8> {
         let mut line = Vec::with_capacity(1024);
-        // Writing to memory does not fail, and no field has a map with keys that are no text.
+        // Writing to memory does not fail, and what a line is made of is bounded; should either be wrong one day, the
+        // record still says that something was done, and its intent finds its outcome.
         if serde_json::to_writer(&mut line, &self.fields()).is_err() || line.len() >= LONGEST {
-            line.clear();
-            line.extend_from_slice(
-                format!(r#"{{"recordId":"{}","resultType":"Unknown"}}"#, self.id).as_bytes(),
+            let (id, operation) = (self.id, self.asked.operation.as_str());
+            let short = format!(
+                r#"{{"category":"AuditEvent","operationName":"{operation}","resultType":"Unknown","recordId":"{id}","stage":"{:?}"}}"#,
+                self.stage
             );
+            line.clear();
+            line.extend_from_slice(short.as_bytes());
         }
         line.push(b'\n');
         line

@@ -34,6 +34,7 @@ struct Shared {
     places: Arc<Semaphore>,
     state: Arc<State>,
     metrics: Arc<Metrics>,
+    patience: Duration,
     process: u64,
     numbers: AtomicU64,
     unauthenticated: Sampler,
@@ -53,10 +54,10 @@ impl AuditLog {
     /// [`StartError`].
     pub fn open_file(config: FileConfig, metrics: Arc<Metrics>) -> Result<Self, StartError> {
         let file = LogFile::new(config, Arc::clone(&metrics));
-        Self::over(Box::new(file), metrics)
+        Self::over(Box::new(file), metrics, PATIENCE)
     }
 
-    pub(super) fn over(sink: Box<dyn Sink>, metrics: Arc<Metrics>) -> Result<Self, StartError> {
+    fn over(sink: Box<dyn Sink>, metrics: Arc<Metrics>, patience: Duration) -> Result<Self, StartError> {
         let process = u64::from_be_bytes(random::bytes().map_err(StartError::Ids)?);
         let (queue, state) = writer::start(sink, Arc::clone(&metrics)).map_err(StartError::Thread)?;
         Ok(Self(Arc::new(Shared {
@@ -64,6 +65,7 @@ impl AuditLog {
             places: Arc::new(Semaphore::new(PLACES)),
             state,
             metrics,
+            patience,
             process,
             numbers: AtomicU64::new(0),
             unauthenticated: Sampler::default(),
@@ -216,7 +218,7 @@ impl Shared {
             Err(TryAcquireError::Closed) => Err(AuditError::Unavailable),
             Err(TryAcquireError::NoPermits) => {
                 let wait = Arc::clone(&self.places).acquire_many_owned(count);
-                match tokio::time::timeout(PATIENCE, wait).await {
+                match tokio::time::timeout(self.patience, wait).await {
                     Ok(Ok(places)) => Ok(places),
                     Ok(Err(_)) | Err(_) => Err(AuditError::Unavailable),
                 }
@@ -243,7 +245,7 @@ impl Shared {
     }
 
     async fn wait(&self, written: oneshot::Receiver<Result<(), AuditError>>) -> Result<(), AuditError> {
-        let result = match tokio::time::timeout(PATIENCE, written).await {
+        let result = match tokio::time::timeout(self.patience, written).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) | Err(_) => Err(AuditError::Unavailable),
         };

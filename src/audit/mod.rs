@@ -15,6 +15,8 @@ mod about;
 mod clean;
 mod error;
 mod file;
+#[cfg(test)]
+mod fixtures;
 mod line;
 mod log;
 mod sink;
