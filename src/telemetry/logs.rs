@@ -4,11 +4,13 @@
 //! Dependencies log what they were handed: bodies that do not parse, headers, host names that strangers sent. So a
 //! dependency that is not listed here does not log at all, none logs below info, and no environment variable changes that.
 
-use tracing::Level;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::Layer as _;
+use tracing::{Level, Subscriber};
+use tracing_subscriber::Layer;
 use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// What a dependency may say at most. kube-client logs bodies when parsing fails, at warn; its errors are its own words.
@@ -52,18 +54,8 @@ pub fn level(text: &str) -> Result<Level, LogsError> {
 /// # Errors
 /// [`LogsError::AlreadyStarted`].
 pub fn init(own: Level) -> Result<(), LogsError> {
-    let lines = tracing_subscriber::fmt::layer()
-        .json()
-        .flatten_event(true)
-        .with_current_span(false)
-        .with_span_list(false)
-        .with_writer(std::io::stderr)
-        .with_filter(
-            filter_fn(move |metadata| is_allowed(own, metadata.target(), *metadata.level()))
-                .with_max_level_hint(LevelFilter::from_level(own)),
-        );
     tracing_subscriber::registry()
-        .with(lines)
+        .with(lines(own, std::io::stderr))
         .try_init()
         .map_err(|_| LogsError::AlreadyStarted)?;
     std::panic::set_hook(Box::new(|panic| {
@@ -73,6 +65,23 @@ pub fn init(own: Level) -> Result<(), LogsError> {
         tracing::error!(file, line, "a defect: a thread panicked");
     }));
     Ok(())
+}
+
+fn lines<S, W>(own: Level, to: W) -> impl Layer<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_span_list(false)
+        .with_writer(to)
+        .with_filter(
+            filter_fn(move |metadata| is_allowed(own, metadata.target(), *metadata.level()))
+                .with_max_level_hint(LevelFilter::from_level(own)),
+        )
 }
 
 /// Whether an event of this target and level is written, when our own level is `own`.
@@ -91,6 +100,9 @@ fn is_allowed(own: Level, target: &str, level: Level) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex, PoisonError};
+
     use super::*;
 
     #[test]
@@ -119,6 +131,55 @@ mod tests {
                 .count();
             assert_eq!(got, written, "{own} {target}");
         }
+    }
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn at_trace_level_a_line_is_one_json_object_and_dependencies_are_not_heard() {
+        let written = Written::default();
+        let to = written.clone();
+        let subscriber = tracing_subscriber::registry().with(lines(Level::TRACE, move || to.clone()));
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::trace!(target: "h2::codec", header = "authorization: Bearer x", "received");
+            tracing::warn!(target: "kube_client::client", body = "x", "failed to parse");
+            tracing::info!(target: "rustls", "x");
+            let span = tracing::info_span!(target: "strongroom::gate", "request", token = "x");
+            span.in_scope(|| tracing::trace!(target: "strongroom::gate", vault = "a\n\"b", "looked at"));
+            tracing::error!(target: "kube_client::client", "cannot connect");
+        });
+        let bytes = written.0.lock().unwrap().clone();
+        let lines: Vec<serde_json::Value> = String::from_utf8(bytes)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let messages: Vec<_> = lines
+            .iter()
+            .map(|line| line["message"].as_str().unwrap())
+            .collect();
+        assert_eq!(messages, ["looked at", "cannot connect"]);
+        assert_eq!(lines[0]["vault"], "a\n\"b");
+        assert_eq!(
+            (&lines[0]["level"], &lines[0]["target"]),
+            (&"TRACE".into(), &"strongroom::gate".into())
+        );
+        assert!(lines[0].get("span").is_none() && lines[0].get("token").is_none());
     }
 
     #[test]

@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::identity::AccountRef;
-use crate::model::{Namespace, PodRef, ServiceAccountCaller, UnixSeconds};
+use crate::model::{Namespace, UnixSeconds};
+
+mod addresses;
+mod alive;
 
 const NOW: i64 = 1_700_000_000;
 const POD: &str = "10.0.0.7";
@@ -327,78 +330,6 @@ fn a_token_lives_from_nbf_to_exp_with_ten_seconds_to_either_side() {
 }
 
 #[test]
-fn access_ends_with_the_service_account_and_does_not_come_back_with_its_name() {
-    let from = Shown::From(ip(POD));
-    let with_account = |change: &dyn Fn(&mut Liveness)| {
-        let mut world = world();
-        change(&mut world);
-        decide(
-            &shop_token(),
-            Purpose::Workload,
-            from,
-            PodAddressCheck::Enforce,
-            &world,
-        )
-    };
-    let (shopper, uid) = (account("shop", "shopper"), Uid::new("uid-of-shopper"));
-    assert_eq!(
-        with_account(&|world| world.remove_account(&shopper, &uid)),
-        no(Rejection::AccountGone)
-    );
-    let anew = |world: &mut Liveness| world.upsert_account(shopper.clone(), Uid::new("another"));
-    assert_eq!(with_account(&anew), no(Rejection::AccountGone));
-    assert_eq!(
-        with_account(&|world| world.replace_accounts([])),
-        no(Rejection::AccountGone)
-    );
-    // Its deletion, told after it was made anew, is of the one before.
-    let late = |world: &mut Liveness| world.remove_account(&shopper, &Uid::new("one before"));
-    assert_eq!(with_account(&late), Ok(Address::Own));
-    assert_eq!(
-        sent(&with("/kubernetes.io/serviceaccount/uid", &json!("x"))),
-        no(Rejection::AccountGone)
-    );
-}
-
-#[test]
-fn access_ends_when_the_pod_is_gone_replaced_or_ended_and_not_while_it_terminates() {
-    let from = Shown::From(ip(POD));
-    let with_pod = |change: &dyn Fn(&mut PodFacts)| {
-        let (mut world, mut web) = (world(), pod("shop", "web", "shopper", &[POD]));
-        change(&mut web);
-        world.upsert_pod(web);
-        decide(
-            &shop_token(),
-            Purpose::Workload,
-            from,
-            PodAddressCheck::Enforce,
-            &world,
-        )
-    };
-    assert_eq!(with_pod(&|web| web.deleting = true), Ok(Address::Own));
-    assert_eq!(with_pod(&|web| web.phase = Phase::Pending), Ok(Address::Own));
-    assert_eq!(
-        with_pod(&|web| web.phase = Phase::Terminal),
-        no(Rejection::PodEnded)
-    );
-    // Of the same name and another UID: the one that the token names is to be asked for, and is gone.
-    assert_eq!(
-        with_pod(&|web| web.uid = Uid::new("another")),
-        Err(Refused::PodUnknown)
-    );
-    let mut gone = world();
-    gone.remove_pod(&Uid::new("uid-of-web"));
-    let decided = decide(
-        &shop_token(),
-        Purpose::Workload,
-        from,
-        PodAddressCheck::Enforce,
-        &gone,
-    );
-    assert_eq!(decided, Err(Refused::PodUnknown));
-}
-
-#[test]
 fn only_tokens_of_pods_and_unbound_ones_are_looked_at() {
     let only = |rest: Value| {
         changed(|claims| {
@@ -432,144 +363,6 @@ fn only_tokens_of_pods_and_unbound_ones_are_looked_at() {
     let shown = Shown::By(&driver);
     let decided = decide(&unbound, Purpose::Workload, shown, PodAddressCheck::Off, &world());
     assert_eq!(decided, no(Rejection::Binding));
-}
-
-#[test]
-fn a_token_of_another_pods_address_is_refused_as_far_as_the_platform_says() {
-    use PodAddressCheck::{Enforce, Off, Report};
-    let (own, unconfirmed, skipped) = (
-        Ok(Address::Own),
-        Ok(Address::Unconfirmed),
-        Ok(Address::NotChecked),
-    );
-    let foreign = no(Rejection::ForeignAddress);
-    // (address, with Enforce, with Report)
-    for (from, enforce, report) in [
-        (POD, own, own),
-        ("::ffff:10.0.0.7", own, own),
-        (OTHER_POD, foreign, foreign),
-        ("::ffff:10.0.0.8", foreign, foreign),
-        // Two pods say that it is theirs: it matches nobody.
-        (SHARED, foreign, unconfirmed),
-        (NODE, foreign, unconfirmed),
-        (NOBODYS, foreign, unconfirmed),
-        ("::1", foreign, unconfirmed),
-    ] {
-        for (check, expected) in [(Enforce, enforce), (Report, report), (Off, skipped)] {
-            let shown = Shown::From(ip(from));
-            let decided = decide(&shop_token(), Purpose::Workload, shown, check, &world());
-            assert_eq!(decided, expected, "{from} {check:?}");
-        }
-    }
-    // Not even the two who share it.
-    let left = token("shop", "shopper", "left", "strongroom.dev");
-    let shared = Shown::From(ip(SHARED));
-    assert_eq!(
-        decide(&left, Purpose::Workload, shared, Enforce, &world()),
-        foreign
-    );
-    assert_eq!(
-        decide(&left, Purpose::Workload, shared, Report, &world()),
-        unconfirmed
-    );
-}
-
-#[test]
-fn a_pod_on_the_hosts_network_sends_from_its_nodes_address() {
-    use PodAddressCheck::{Enforce, Report};
-    let mut world = world();
-    let mut web = pod("shop", "web", "shopper", &[NODE]);
-    web.host_network = true;
-    web.host_addresses.push(ip("fd00::1"));
-    world.upsert_pod(web);
-    let mut neighbour = pod("shop", "neighbour", "shopper", &[NODE]);
-    neighbour.host_network = true;
-    world.upsert_pod(neighbour);
-    for (from, check, expected) in [
-        (NODE, Enforce, Ok(Address::Own)),
-        ("::ffff:192.168.1.1", Enforce, Ok(Address::Own)),
-        ("fd00::1", Enforce, Ok(Address::Own)),
-        (POD, Enforce, no(Rejection::ForeignAddress)),
-        (OTHER_POD, Report, no(Rejection::ForeignAddress)),
-        (NOBODYS, Report, Ok(Address::Unconfirmed)),
-    ] {
-        let decided = decide(
-            &shop_token(),
-            Purpose::Workload,
-            Shown::From(ip(from)),
-            check,
-            &world,
-        );
-        assert_eq!(decided, expected, "{from} {check:?}");
-    }
-}
-
-#[test]
-fn a_pod_whose_address_is_not_told_yet_is_asked_to_try_again() {
-    use PodAddressCheck::{Enforce, Report};
-    let mut world = world();
-    world.upsert_pod(pod("shop", "web", "shopper", &[]));
-    for (from, check, expected) in [
-        (NOBODYS, Enforce, no(Rejection::Unavailable)),
-        (OTHER_POD, Enforce, no(Rejection::Unavailable)),
-        (OTHER_POD, Report, no(Rejection::Unavailable)),
-        (NOBODYS, Report, Ok(Address::Unconfirmed)),
-    ] {
-        let decided = decide(
-            &shop_token(),
-            Purpose::Workload,
-            Shown::From(ip(from)),
-            check,
-            &world,
-        );
-        assert_eq!(decided, expected, "{from} {check:?}");
-    }
-}
-
-#[test]
-fn an_address_follows_the_pods_that_live() {
-    let mut world = world();
-    assert_eq!(
-        world.owner(ip(OTHER_POD)),
-        AddressOwner::Pod(&Uid::new("uid-of-other"))
-    );
-    // One that has ended keeps its object, and its address goes to the next.
-    let mut ended = pod("shop", "other", "shopper", &[OTHER_POD]);
-    ended.phase = Phase::Terminal;
-    world.upsert_pod(ended);
-    assert_eq!(world.owner(ip(OTHER_POD)), AddressOwner::Nobody);
-    world.upsert_pod(pod("shop", "web", "shopper", &[OTHER_POD]));
-    assert_eq!(
-        world.owner(ip(OTHER_POD)),
-        AddressOwner::Pod(&Uid::new("uid-of-web"))
-    );
-    assert_eq!(world.owner(ip(POD)), AddressOwner::Nobody);
-    // Of two, the one that stays owns it again.
-    world.remove_pod(&Uid::new("uid-of-left"));
-    assert_eq!(
-        world.owner(ip(SHARED)),
-        AddressOwner::Pod(&Uid::new("uid-of-right"))
-    );
-    // A pod made anew pushes out the one before, whose deletion was never seen.
-    let mut anew = pod("shop", "right", "shopper", &["10.0.0.30"]);
-    anew.uid = Uid::new("anew");
-    world.upsert_pod(anew);
-    assert_eq!(world.pod(&Uid::new("uid-of-right")), None);
-    assert_eq!(world.owner(ip(SHARED)), AddressOwner::Nobody);
-    // And a late word of that deletion takes nothing from the new one.
-    world.remove_pod(&Uid::new("uid-of-right"));
-    assert!(world.pod(&Uid::new("anew")).is_some());
-    let before = world.clone();
-    world.replace_pods([pod("shop", "web", "shopper", &[POD])]);
-    assert_eq!(
-        (world.pods(), world.owner(ip(OTHER_POD))),
-        (1, AddressOwner::Nobody)
-    );
-    assert!(world.account(&account("shop", "shopper")).is_some());
-    assert!(
-        before.pod(&Uid::new("anew")).is_some(),
-        "who holds the world before sees it whole"
-    );
 }
 
 fn driver() -> NodeCaller {
@@ -672,41 +465,4 @@ fn on_the_internal_listener_only_our_own_processes_are_somebody() {
         decide(&minted, Purpose::Operator, "10.0.0.21"),
         no(Rejection::Binding)
     );
-}
-
-#[test]
-fn who_was_admitted_is_looked_at_again_when_the_world_changed() {
-    let caller = ServiceAccountCaller {
-        namespace: Namespace::parse("shop").unwrap(),
-        name: "shopper".into(),
-        uid: Uid::new("uid-of-shopper"),
-        pod: Some(PodRef {
-            name: "web".into(),
-            uid: Uid::new("uid-of-web"),
-            node: Some("node-1".into()),
-        }),
-        expires: UnixSeconds(NOW + 600),
-        address: None,
-    };
-    let changed = |change: &dyn Fn(&mut Liveness), wall| {
-        let mut world = world();
-        change(&mut world);
-        still_lives(&caller, &world, now(wall))
-    };
-    let rejected = |rejection| Err(Refused::Rejected(rejection));
-    assert_eq!(changed(&|_| {}, NOW), Ok(()));
-    assert_eq!(changed(&|_| {}, NOW + 609), Ok(()));
-    assert_eq!(changed(&|_| {}, NOW + 610), rejected(Rejection::Expired));
-    assert_eq!(
-        changed(&|world| world.replace_accounts([]), NOW),
-        rejected(Rejection::AccountGone)
-    );
-    let gone = |world: &mut Liveness| world.remove_pod(&Uid::new("uid-of-web"));
-    assert_eq!(changed(&gone, NOW), Err(Refused::PodUnknown));
-    let ended = |world: &mut Liveness| {
-        let mut web = pod("shop", "web", "shopper", &[POD]);
-        web.phase = Phase::Terminal;
-        world.upsert_pod(web);
-    };
-    assert_eq!(changed(&ended, NOW), rejected(Rejection::PodEnded));
 }

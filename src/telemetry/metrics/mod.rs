@@ -219,7 +219,6 @@ impl Metrics {
                 Box::new(self.handshake_failures.clone()),
                 Box::new(self.streams.clone()),
                 Box::new(self.deliveries.clone()),
-                Box::new(self.leader.clone()),
             ]),
             Shown::Operator => families.extend([
                 Box::new(self.reconciles.clone()) as Box<dyn Collector>,
