@@ -6,3 +6,4 @@ mod generated;
 mod generated_protocol;
 mod http;
 mod rooms;
+mod samples;
