@@ -49,6 +49,11 @@ impl Lanes {
             lane,
         }
     }
+
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
 }
 
 /// Being in a lane; the last one out takes it away.

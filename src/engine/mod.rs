@@ -110,16 +110,19 @@ impl Engine {
             return Err(Error::StoreRolledBack);
         }
         let now = now.wall;
+        // Changes are boxed so that a read, which is asked far more often, is a small future.
         match operation {
-            Operation::SetSecret(set) => self.set(&entry, set, now).await,
             Operation::GetSecret { name, version } => self.get(&entry, &name, version, now).await,
-            Operation::UpdateSecret(update) => self.update(&entry, &update, now).await,
-            Operation::DeleteSecret { name } => self.delete(&entry, &name, now).await,
             Operation::ListSecrets(page) => self.list(&entry, &page).await,
             Operation::ListSecretVersions { name, page } => self.list_versions(&entry, &name, &page).await,
-            Operation::EnsureVault(_) => self.ensure_vault(&entry, now).await,
-            Operation::EnsureGeneratedSecret(ensure) => self.ensure_generated(&entry, &ensure, now).await,
-            Operation::DeleteOwned(delete) => self.delete_owned(&entry, &delete, now).await,
+            Operation::SetSecret(set) => self.set(&entry, set, now).boxed().await,
+            Operation::UpdateSecret(update) => self.update(&entry, &update, now).boxed().await,
+            Operation::DeleteSecret { name } => self.delete(&entry, &name, now).boxed().await,
+            Operation::EnsureVault(_) => self.ensure_vault(&entry, now).boxed().await,
+            Operation::EnsureGeneratedSecret(ensure) => {
+                self.ensure_generated(&entry, &ensure, now).boxed().await
+            }
+            Operation::DeleteOwned(delete) => self.delete_owned(&entry, &delete, now).boxed().await,
         }
     }
 
@@ -155,7 +158,7 @@ impl Engine {
         Ok(revision)
     }
 
-    /// Tells of every object that changes from now on. Who lags behind by thousands is told so, and looks at everything
+    /// Tells of every object that changes from now on. Who lags behind by more than a thousand is told so, and looks at everything
     /// again.
     pub fn subscribe(&self) -> broadcast::Receiver<HeadChanged> {
         self.index.subscribe()
@@ -392,8 +395,9 @@ impl Engine {
         };
         let mut vault = known(&self.index.load());
         if vault.is_none() {
-            self.refresh(&self.seals.vault_record(&entry.namespace_uid, &entry.id.name)?)
-                .await?;
+            let record = self.seals.vault_record(&entry.namespace_uid, &entry.id.name)?;
+            self.refresh(&record).await?;
+            self.index.load().check_readable(&record)?;
             vault = known(&self.index.load());
         }
         if let (Some(vault), Some(name)) = (vault, name) {

@@ -1,1 +1,429 @@
+//! What each operation makes of each state of a name.
 
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::engine::heads::{VaultHead, Versions};
+use crate::model::{
+    Alphabet, AttributesChange, EnsureGeneratedSecret, Kind, Namespace, OwnedSecret, Owner, SecretBytes,
+    SetSecret, Tags, Uid, UpdateSecret, VaultEntry, VaultId, VaultName, VaultSettings, VaultUuid,
+};
+
+pub(in crate::engine) fn context(id: u8) -> Context {
+    Context {
+        now: UnixSeconds(1000),
+        retention_days: 90,
+        max_versions: 5,
+        write: WriteId([id; 16]),
+        version: Version([id; 16]),
+        incarnation: [id; 16],
+    }
+}
+
+fn name(text: &str) -> ObjectName {
+    ObjectName::parse(text).unwrap()
+}
+
+fn owner(resource: &str) -> Owner {
+    Owner {
+        namespace: Namespace::parse("shop").unwrap(),
+        namespace_uid: Uid::new("shop-uid"),
+        resource: resource.to_owned(),
+    }
+}
+
+fn set_of(secret: &str) -> SetSecret {
+    SetSecret {
+        name: name(secret),
+        value: SecretBytes::new(b"value".to_vec()),
+        content_type: Some("text/plain".to_owned()),
+        tags: Tags::from([("k".to_owned(), "v".to_owned())]),
+        attributes: AttributesChange::default(),
+    }
+}
+
+fn update_of(version: Option<Version>) -> UpdateSecret {
+    UpdateSecret {
+        name: name("a"),
+        version,
+        content_type: None,
+        tags: None,
+        attributes: AttributesChange {
+            enabled: Some(false),
+            ..AttributesChange::default()
+        },
+    }
+}
+
+fn generate_for(resource: &str) -> EnsureGeneratedSecret {
+    EnsureGeneratedSecret {
+        name: name("a"),
+        length: 16,
+        alphabet: Alphabet::Hex,
+        content_type: None,
+        owner: owner(resource),
+    }
+}
+
+fn seal(place: &BodyPlace<'_>) -> Result<Bytes, Error> {
+    Ok(Bytes::from(format!(
+        "{}/{}/{}",
+        place.name, place.version, place.order
+    )))
+}
+
+fn written(step: Result<Step<Head>, Error>) -> Head {
+    match step.unwrap() {
+        Step::Write { head, .. } => head,
+        Step::Keep(reply) | Step::Decline(reply) => panic!("{reply:?}"),
+    }
+}
+
+/// A head with that many versions, with ids 1, 2, …
+fn live_head(versions: u8) -> Head {
+    let first = written(set(None, &set_of("a"), &context(1), &seal));
+    (2..=versions).fold(first, |head, id| {
+        written(set(Some(&head), &set_of("A"), &context(id), &seal))
+    })
+}
+
+fn deleted_head() -> Head {
+    written(delete(Some(&live_head(2)), &name("a"), &context(9)))
+}
+
+fn made_head() -> Head {
+    written(ensure_generated(None, &generate_for("r"), &context(1), &seal))
+}
+
+/// A head whose secret was made by a later kind first: the name is there, the secret is not.
+fn bare_head() -> Head {
+    Head {
+        secret: None,
+        ..live_head(1)
+    }
+}
+
+/// What a step does, in a word.
+fn word(step: Result<Step<Head>, Error>) -> String {
+    match step {
+        Ok(Step::Write { head, .. }) => format!("writes rev {}", head.rev),
+        Ok(Step::Keep(Reply::Owned(owned))) => format!("keeps {owned:?}"),
+        Ok(Step::Decline(Reply::Owned(owned))) => format!("declines: {owned:?}"),
+        Ok(other) => panic!("{other:?}"),
+        Err(error) => format!("{:?}", error.kind()),
+    }
+}
+
+#[test]
+fn each_operation_has_one_answer_for_each_state_of_a_name() {
+    let states = [
+        None,
+        Some(live_head(2)),
+        Some(deleted_head()),
+        Some(made_head()),
+        Some(bare_head()),
+    ];
+    let live = "Live { version: Version([1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]) }";
+    let keeps = format!("keeps {live}");
+    // For: absent, live with two versions, deleted, made by resource "r", name without a secret.
+    let table: [(&str, [&str; 5]); 7] = [
+        (
+            "set",
+            [
+                "writes rev 1",
+                "writes rev 3",
+                "Conflict",
+                "writes rev 2",
+                "writes rev 2",
+            ],
+        ),
+        (
+            "update",
+            ["NotFound", "writes rev 3", "NotFound", "writes rev 2", "NotFound"],
+        ),
+        (
+            "update of another version",
+            ["NotFound", "NotFound", "NotFound", "NotFound", "NotFound"],
+        ),
+        (
+            "delete",
+            ["NotFound", "writes rev 3", "NotFound", "writes rev 2", "NotFound"],
+        ),
+        (
+            "generate for r",
+            [
+                "writes rev 1",
+                "declines: Foreign",
+                "declines: Foreign",
+                &keeps,
+                "writes rev 2",
+            ],
+        ),
+        (
+            "delete for r",
+            [
+                "declines: Absent",
+                "declines: Foreign",
+                "declines: Foreign",
+                "writes rev 2",
+                "declines: Absent",
+            ],
+        ),
+        (
+            "delete for s",
+            [
+                "declines: Absent",
+                "declines: Foreign",
+                "declines: Foreign",
+                "declines: Foreign",
+                "declines: Absent",
+            ],
+        ),
+    ];
+    for (operation, answers) in table {
+        for (state, answer) in states.iter().zip(answers) {
+            let head = state.as_ref();
+            let context = context(7);
+            let step = match operation {
+                "set" => set(head, &set_of("a"), &context, &seal),
+                "update" => update(head, &update_of(None), &context),
+                "update of another version" => update(head, &update_of(Some(Version([0xee; 16]))), &context),
+                "delete" => delete(head, &name("a"), &context),
+                "generate for r" => ensure_generated(head, &generate_for("r"), &context, &seal),
+                "delete for r" => delete_owned(head, &owner("r"), &context),
+                _ => delete_owned(head, &owner("s"), &context),
+            };
+            assert_eq!(word(step), answer, "{operation} of {head:?}");
+        }
+    }
+}
+
+#[test]
+fn a_deleted_secret_of_a_resource_stays_deleted_for_it() {
+    let deleted = written(delete(Some(&made_head()), &name("a"), &context(2)));
+    for step in [
+        ensure_generated(Some(&deleted), &generate_for("r"), &context(3), &seal),
+        delete_owned(Some(&deleted), &owner("r"), &context(3)),
+    ] {
+        assert_eq!(word(step), "declines: Deleted");
+    }
+}
+
+#[test]
+fn a_change_leaves_all_else_as_it_was() {
+    let before = live_head(3);
+    let after = written(update(
+        Some(&before),
+        &update_of(Some(Version([2; 16]))),
+        &context(8),
+    ));
+    assert_eq!(after.rev, before.rev + 1);
+    assert_eq!(after.incarnation, before.incarnation);
+    assert!(after.writes.contains(&WriteId([8; 16])) && after.writes.contains(&WriteId([1; 16])));
+    let versions = |head: &Head| head.secret.as_ref().unwrap().versions.clone();
+    for id in [1, 3] {
+        assert_eq!(
+            versions(&after).get(&Version([id; 16])),
+            versions(&before).get(&Version([id; 16]))
+        );
+    }
+    let (old, new) = (versions(&before), versions(&after));
+    let (old, new) = (
+        old.get(&Version([2; 16])).unwrap(),
+        new.get(&Version([2; 16])).unwrap(),
+    );
+    assert!(old.enabled && !new.enabled);
+    assert_eq!(
+        (&new.body, &new.tags, &new.content_type, new.order),
+        (&old.body, &old.tags, &old.content_type, old.order)
+    );
+}
+
+#[test]
+fn versions_are_ordered_as_they_were_made_even_if_the_clock_goes_back() {
+    let mut head = live_head(1);
+    for (id, now) in [(2, 5000), (3, 10), (4, 10)] {
+        let context = Context {
+            now: UnixSeconds(now),
+            ..context(id)
+        };
+        head = written(set(Some(&head), &set_of("a"), &context, &seal));
+    }
+    let state = head.secret.as_ref().unwrap();
+    let ids: Vec<u8> = state.versions.before(None).map(|entry| entry.id.0[0]).collect();
+    assert_eq!(ids, [4, 3, 2, 1]);
+    assert_eq!(state.versions.newest().id, Version([4; 16]));
+}
+
+#[test]
+fn every_value_is_sealed_for_its_own_place() {
+    let head = live_head(4);
+    let bodies: BTreeSet<_> = head
+        .secret
+        .as_ref()
+        .unwrap()
+        .versions
+        .iter()
+        .map(|entry| entry.body.clone())
+        .collect();
+    assert_eq!(bodies.len(), 4);
+    assert!(
+        bodies.iter().all(|body| body.starts_with(b"a/")),
+        "under the folded name: {bodies:?}"
+    );
+}
+
+#[test]
+fn an_object_has_no_more_versions_than_it_may() {
+    let full = live_head(5);
+    let refusal = set(Some(&full), &set_of("a"), &context(6), &seal).unwrap_err();
+    assert_eq!(refusal, Error::TooManyVersions { limit: 5 });
+}
+
+#[test]
+fn a_head_of_a_newer_format_is_read_and_not_changed() {
+    let newer = Head {
+        format: FORMAT + 1,
+        ..live_head(1)
+    };
+    assert!(get(Some(&newer), &name("a"), None, UnixSeconds(1000)).is_ok());
+    for step in [
+        set(Some(&newer), &set_of("a"), &context(2), &seal),
+        update(Some(&newer), &update_of(None), &context(2)),
+        delete(Some(&newer), &name("a"), &context(2)),
+        ensure_generated(
+            Some(&Head {
+                secret: None,
+                ..newer.clone()
+            }),
+            &generate_for("r"),
+            &context(2),
+            &seal,
+        ),
+    ] {
+        assert_eq!(step.unwrap_err(), Error::NewerFormat);
+    }
+}
+
+#[test]
+fn a_value_is_disclosed_inside_its_validity_alone() {
+    let at = |enabled, not_before: Option<i64>, expires: Option<i64>, now| {
+        let mut entry = VersionEntry::clone(live_head(1).secret.unwrap().versions.newest());
+        entry.enabled = enabled;
+        entry.not_before = not_before.map(UnixSeconds);
+        entry.expires = expires.map(UnixSeconds);
+        let mut head = live_head(1);
+        head.secret.as_mut().unwrap().versions = Versions::first(entry);
+        get(Some(&head), &name("a"), None, UnixSeconds(now)).map(drop)
+    };
+    let cases = [
+        (at(true, None, None, 50), Ok(())),
+        (at(false, None, None, 50), Err(Error::SecretDisabled)),
+        (at(true, Some(50), None, 49), Err(Error::SecretNotYetValid)),
+        (at(true, Some(50), None, 50), Ok(())),
+        (at(true, None, Some(50), 49), Ok(())),
+        (at(true, None, Some(50), 50), Err(Error::SecretExpired)),
+        (at(true, Some(60), Some(50), 55), Err(Error::SecretNotYetValid)),
+        (at(false, Some(60), Some(50), 55), Err(Error::SecretDisabled)),
+    ];
+    for (i, (found, expected)) in cases.into_iter().enumerate() {
+        assert_eq!(found, expected, "case {i}");
+    }
+    let missing = get(
+        Some(&live_head(1)),
+        &name("A"),
+        Some(Version([9; 16])),
+        UnixSeconds(0),
+    )
+    .unwrap_err();
+    assert_eq!(missing.kind(), Kind::NotFound);
+}
+
+#[test]
+fn deletion_is_due_for_purge_after_the_vaults_retention() {
+    let context = Context {
+        retention_days: 7,
+        ..context(2)
+    };
+    let step = delete(Some(&live_head(2)), &name("a"), &context).unwrap();
+    let Step::Write {
+        reply: Reply::Deleted(deleted),
+        exempt: true,
+        ..
+    } = step
+    else {
+        panic!("{step:?}")
+    };
+    assert_eq!(deleted.scheduled_purge, UnixSeconds(1000 + 7 * 86_400));
+    assert_eq!(
+        deleted.secret.attributes.recovery_level,
+        RecoveryLevel::CustomizedRecoverablePurgeable
+    );
+    assert_eq!(deleted.secret.version, Version([2; 16]));
+}
+
+#[test]
+fn a_vaults_head_is_made_once_and_follows_its_resource() {
+    let entry = VaultEntry {
+        id: VaultId {
+            namespace: Namespace::parse("shop").unwrap(),
+            name: VaultName::parse("demo").unwrap(),
+        },
+        uid: Uid::new("one"),
+        namespace_uid: Uid::new("shop-uid"),
+        settings: VaultSettings { retention_days: 30 },
+    };
+    let new = |id: u8| NewVault {
+        write: WriteId([id; 16]),
+        uuid: VaultUuid([id; 16]),
+        incarnation: [id; 16],
+        wrapped_key: vec![id],
+        now: UnixSeconds(1000),
+    };
+    let head = |step: Result<Step<VaultHead>, Error>| match step.unwrap() {
+        Step::Write { head, .. } => Some(head),
+        Step::Keep(_) => None,
+        Step::Decline(reply) => panic!("{reply:?}"),
+    };
+    let made = head(ensure_vault(None, &entry, &new(1))).unwrap();
+    assert_eq!(
+        (made.uuid, made.rev, made.retention_days),
+        (VaultUuid([1; 16]), 1, 30)
+    );
+    assert!(head(ensure_vault(Some(&made), &entry, &new(2))).is_none());
+    let again = VaultEntry {
+        uid: Uid::new("two"),
+        settings: VaultSettings { retention_days: 7 },
+        ..entry.clone()
+    };
+    let followed = head(ensure_vault(Some(&made), &again, &new(2))).unwrap();
+    let expected = VaultHead {
+        rev: 2,
+        resource_uid: Uid::new("two"),
+        writes: followed.writes.clone(),
+        ..made.clone()
+    };
+    assert_eq!(followed, expected, "key, identity and retention stay");
+    let newer = VaultHead {
+        format: FORMAT + 1,
+        ..made
+    };
+    assert_eq!(
+        ensure_vault(Some(&newer), &again, &new(2)).unwrap_err(),
+        Error::NewerFormat
+    );
+    assert_eq!(ensure_vault(Some(&newer), &entry, &new(2)).map(drop), Ok(()));
+}
+
+#[test]
+fn a_maker_is_known_by_the_uid_of_its_namespace() {
+    let recycled = Owner {
+        namespace_uid: Uid::new("another"),
+        ..owner("r")
+    };
+    assert_eq!(owned_state(Some(&made_head()), &recycled), OwnedSecret::Foreign);
+    assert!(matches!(
+        owned_state(Some(&made_head()), &owner("r")),
+        OwnedSecret::Live { .. }
+    ));
+}

@@ -42,6 +42,7 @@ pub(in crate::engine) fn update(
     Ok(Step::Write {
         head: next,
         reply,
-        exempt: false,
+        // Attributes take no room: a value can be disabled in a full installation.
+        exempt: update.tags.is_none() && update.content_type.is_none(),
     })
 }

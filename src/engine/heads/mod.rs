@@ -17,3 +17,6 @@ pub(super) type Incarnation = [u8; 16];
 /// What this version of Strongroom writes, and the most that it may change. Raised when an older version that changed a head
 /// would lose something; fields that may be lost need no new number.
 pub(super) const FORMAT: u32 = 1;
+
+#[cfg(test)]
+mod tests;

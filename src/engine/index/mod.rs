@@ -23,7 +23,7 @@ use draft::{Draft, Opened};
 pub(super) use snapshot::{Snapshot, Vault, VaultAddress};
 
 /// How many changes a subscriber may lag behind before it has to look at everything again.
-const CHANGES_KEPT: usize = 4096;
+const CHANGES_KEPT: usize = 1024;
 
 pub(super) struct Index {
     seals: Arc<Seals>,

@@ -1,4 +1,11 @@
 //! The engine as a whole, over the memory store.
 
+mod confirm;
+mod damage;
+mod drops;
+mod lists;
+mod management;
+mod model;
 mod secrets;
+mod shaky;
 pub(super) mod support;

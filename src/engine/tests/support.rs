@@ -7,6 +7,9 @@ use std::time::Instant;
 use futures::FutureExt as _;
 
 use crate::crypto::{InstallationId, RootKey};
+use crate::engine::heads::VersionEntry;
+use crate::engine::index::VaultAddress;
+use crate::engine::objects::body_place;
 use crate::engine::{Engine, EngineParts, Error, Quotas};
 use crate::model::{
     AttributesChange, Caller, EnsureVault, Moment, Namespace, ObjectName, Operation, Page, PageRequest,
@@ -265,4 +268,45 @@ pub(in crate::engine) async fn versions(
             return versions;
         }
     }
+}
+
+/// What is stored in the end.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Stored {
+    pub(in crate::engine) deleted: bool,
+    /// In their order.
+    pub(in crate::engine) versions: Vec<(Version, String, Option<String>)>,
+}
+
+impl Stored {
+    pub(in crate::engine) fn position(&self, version: Version) -> Option<usize> {
+        self.versions.iter().position(|(stored, ..)| *stored == version)
+    }
+}
+
+/// What a replica that starts now finds.
+pub(in crate::engine) fn stored(engine: &Engine, vault: &VaultEntry, secret: &str) -> Stored {
+    let snapshot = engine.index.load_full();
+    let vault = snapshot.vault(&VaultAddress::of(vault)).unwrap();
+    let Some(object) = vault.object(secret).unwrap() else {
+        return Stored::default();
+    };
+    let state = object.head.secret.as_ref().unwrap();
+    let open = |entry: &Arc<VersionEntry>| {
+        let place = body_place(&object.head, entry.id, entry.order);
+        let value = engine
+            .seals
+            .open_body(vault.head.uuid, &vault.key, &place, &entry.body)
+            .unwrap();
+        let value = String::from_utf8(value.expose().to_vec()).unwrap();
+        (entry.id, value, entry.content_type.as_deref().map(str::to_owned))
+    };
+    Stored {
+        deleted: state.deleted.is_some(),
+        versions: state.versions.iter().map(open).collect(),
+    }
+}
+
+pub(in crate::engine) fn drive<T>(future: impl Future<Output = T>) -> T {
+    futures::executor::block_on(future)
 }

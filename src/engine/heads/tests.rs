@@ -1,0 +1,220 @@
+//! Heads written down and read again.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{Namespace, ObjectName, Owner, Uid, UnixSeconds, VaultId, VaultName, VaultUuid, Version};
+
+fn seconds() -> impl Strategy<Value = UnixSeconds> {
+    any::<i64>().prop_map(UnixSeconds)
+}
+
+fn write_ids() -> impl Strategy<Value = WriteIds> {
+    vec(any::<[u8; 16]>(), 0..40).prop_map(|ids| {
+        let mut writes = WriteIds::default();
+        ids.into_iter().for_each(|id| writes.push(WriteId(id)));
+        writes
+    })
+}
+
+fn entry() -> impl Strategy<Value = VersionEntry> {
+    let dates = (option::of(seconds()), option::of(seconds()), seconds(), seconds());
+    let texts = (option::of(".{0,40}"), btree_map(".{0,10}", ".{0,10}", 0..4));
+    (
+        any::<[u8; 16]>(),
+        any::<bool>(),
+        dates,
+        texts,
+        vec(any::<u8>(), 0..80),
+    )
+        .prop_map(
+            |(id, enabled, (not_before, expires, created, updated), (content_type, tags), body)| {
+                VersionEntry {
+                    id: Version(id),
+                    order: 0,
+                    enabled,
+                    not_before,
+                    expires,
+                    created,
+                    updated,
+                    content_type: content_type.map(Arc::from),
+                    tags: Arc::new(tags),
+                    body: Bytes::from(body),
+                }
+            },
+        )
+}
+
+fn secret() -> impl Strategy<Value = SecretState> {
+    let deleted = option::of((seconds(), seconds()).prop_map(|(at, purge_due)| Deleted { at, purge_due }));
+    let maker = option::of(("[a-z]{1,63}", ".{0,36}", "[a-z.]{1,80}").prop_map(
+        |(namespace, uid, resource)| Owner {
+            namespace: Namespace::parse(&namespace).unwrap(),
+            namespace_uid: Uid::new(&uid),
+            resource,
+        },
+    ));
+    (vec(entry(), 1..6), 0..u64::MAX - 10, deleted, maker).prop_filter_map(
+        "ids are distinct",
+        |(entries, first, deleted, maker)| {
+            let entries = entries.into_iter().zip(first..);
+            let entries = entries
+                .map(|(entry, order)| Arc::new(VersionEntry { order, ..entry }))
+                .collect();
+            Some(SecretState {
+                deleted,
+                versions: Versions::from_entries(entries)?,
+                maker,
+            })
+        },
+    )
+}
+
+prop_compose! {
+    fn head()(
+        format: u32,
+        name in "[0-9a-zA-Z-]{1,127}",
+        incarnation: [u8; 16],
+        rev: u64,
+        writes in write_ids(),
+        secret in option::of(secret()),
+    ) -> Head {
+        Head { format, name: ObjectName::parse(&name).unwrap(), incarnation, rev, writes, secret }
+    }
+}
+
+prop_compose! {
+    fn vault()(
+        format: u32,
+        (uuid, incarnation) in any::<([u8; 16], [u8; 16])>(),
+        rev: u64,
+        writes in write_ids(),
+        (namespace, name) in ("[a-z]{1,63}", "[a-z]{3,24}"),
+        (namespace_uid, resource_uid) in (".{0,36}", ".{0,36}"),
+        retention_days: u16,
+        wrapped_key in vec(any::<u8>(), 0..200),
+        made in seconds(),
+    ) -> VaultHead {
+        VaultHead {
+            format,
+            uuid: VaultUuid(uuid),
+            incarnation,
+            rev,
+            writes,
+            id: VaultId { namespace: Namespace::parse(&namespace).unwrap(), name: VaultName::parse(&name).unwrap() },
+            namespace_uid: Uid::new(&namespace_uid),
+            resource_uid: Uid::new(&resource_uid),
+            retention_days,
+            wrapped_key,
+            made,
+        }
+    }
+}
+
+/// A CBOR map with one field more, of a number that this version does not know.
+fn with_a_field_more(map: &[u8], number: u8, content: &[u8]) -> Vec<u8> {
+    let (first, rest) = map.split_first().unwrap();
+    assert!((0xa0..0xb7).contains(first), "a map of fewer than 23 fields");
+    let mut longer = vec![first + 1];
+    longer.extend_from_slice(rest);
+    minicbor::Encoder::new(&mut longer)
+        .u8(number)
+        .unwrap()
+        .bytes(content)
+        .unwrap();
+    longer
+}
+
+proptest! {
+    #[test]
+    fn a_head_survives_being_written_down(head in head()) {
+        prop_assert_eq!(Head::decode(&head.encode().unwrap()), Ok(head));
+    }
+
+    #[test]
+    fn a_vaults_head_survives_being_written_down(vault in vault()) {
+        prop_assert_eq!(VaultHead::decode(&vault.encode().unwrap()), Ok(vault));
+    }
+
+    #[test]
+    fn fields_of_a_newer_version_are_passed_over(head in head(), vault in vault(), content in vec(any::<u8>(), 0..50)) {
+        let longer = with_a_field_more(&head.encode().unwrap(), 200, &content);
+        prop_assert_eq!(Head::decode(&longer), Ok(head));
+        let longer = with_a_field_more(&vault.encode().unwrap(), 200, &content);
+        prop_assert_eq!(VaultHead::decode(&longer), Ok(vault));
+    }
+
+    #[test]
+    fn no_bytes_make_a_decoder_panic(bytes in vec(any::<u8>(), 0..600)) {
+        let _ = (Head::decode(&bytes), VaultHead::decode(&bytes));
+    }
+
+    #[test]
+    fn no_change_of_a_good_head_makes_a_decoder_panic(head in head(), at: prop::sample::Index, byte: u8, cut: prop::sample::Index) {
+        let mut bytes = head.encode().unwrap();
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        let _ = Head::decode(&bytes);
+        bytes.truncate(cut.index(bytes.len()));
+        let _ = Head::decode(&bytes);
+    }
+}
+
+#[test]
+fn a_declared_length_without_content_costs_nothing() {
+    // A map whose field 4 is an array of 2^60 entries.
+    let hostile = [0xa1, 0x04, 0x9b, 0x10, 0, 0, 0, 0, 0, 0, 0];
+    assert!(Head::decode(&hostile).is_err());
+    // Arrays nested a hundred thousand deep, under a field that nobody knows.
+    let mut deep = vec![0xa1, 0x18, 0xc8];
+    deep.extend(std::iter::repeat_n(0x81, 100_000));
+    assert!(Head::decode(&deep).is_err());
+}
+
+/// Written by the first version; each later one must read it.
+#[test]
+fn a_head_of_the_first_format_stays_readable() {
+    let entry = VersionEntry {
+        id: Version([1; 16]),
+        order: 1,
+        enabled: true,
+        not_before: None,
+        expires: Some(UnixSeconds(2000)),
+        created: UnixSeconds(1000),
+        updated: UnixSeconds(1000),
+        content_type: Some("t".into()),
+        tags: Arc::new([("k".to_owned(), "v".to_owned())].into()),
+        body: Bytes::from_static(b"b"),
+    };
+    let mut writes = WriteIds::default();
+    writes.push(WriteId([3; 16]));
+    let secret = SecretState {
+        deleted: None,
+        versions: Versions::first(entry),
+        maker: None,
+    };
+    let head = Head {
+        format: 1,
+        name: ObjectName::parse("Db").unwrap(),
+        incarnation: [2; 16],
+        rev: 1,
+        writes,
+        secret: Some(secret),
+    };
+    let first = "a6000101624462025002020202020202020202020202020202030104815003030303030303030303030303030303\
+                 05a10081a90050010101010101010101010101010101010101\
+                 02f5041907d0051903e8061903e807617408a1616b617609416\
+                 2";
+    let hex: String = head
+        .encode()
+        .unwrap()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert_eq!(hex, first.replace(char::is_whitespace, ""));
+}

@@ -1,0 +1,320 @@
+//! What `operate` asks for: vaults, generated secrets, summaries.
+
+use std::sync::Arc;
+
+use super::support::*;
+use crate::engine::{Engine, Error, HeadChanged, MAX_VALUE, Quotas};
+use crate::model::{
+    Alphabet, DeleteOwned, EnsureGeneratedSecret, Operation, OwnedSecret, Owner, Reply, Uid, UnixSeconds,
+    VaultEntry, VaultSettings,
+};
+use crate::store::memory::MemoryStore;
+
+fn owner(resource: &str, namespace_uid: &str) -> Owner {
+    Owner {
+        namespace: crate::model::Namespace::parse("shop").unwrap(),
+        namespace_uid: Uid::new(namespace_uid),
+        resource: resource.to_owned(),
+    }
+}
+
+fn generated(secret: &str, owner: &Owner) -> EnsureGeneratedSecret {
+    EnsureGeneratedSecret {
+        name: name(secret),
+        length: 40,
+        alphabet: Alphabet::Hex,
+        content_type: Some("text/plain".to_owned()),
+        owner: owner.clone(),
+    }
+}
+
+async fn generate(
+    engine: &Engine,
+    vault: &Arc<VaultEntry>,
+    secret: &str,
+    owner: &Owner,
+) -> Result<OwnedSecret, Error> {
+    owned(
+        ask(
+            engine,
+            vault,
+            Operation::EnsureGeneratedSecret(generated(secret, owner)),
+        )
+        .await,
+    )
+}
+
+async fn delete_owned(engine: &Engine, vault: &Arc<VaultEntry>, secret: &str, owner: &Owner) -> OwnedSecret {
+    let delete = DeleteOwned {
+        name: name(secret),
+        owner: owner.clone(),
+    };
+    owned(ask(engine, vault, Operation::DeleteOwned(delete)).await).unwrap()
+}
+
+fn owned(reply: Result<Reply, Error>) -> Result<OwnedSecret, Error> {
+    match reply? {
+        Reply::Owned(owned) => Ok(owned),
+        reply => panic!("{reply:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_generated_secret_is_made_once_and_taken_up_again() {
+    let (engine, vault) = (engine(&MemoryStore::new()), vault("demo"));
+    ensure(&engine, &vault).await;
+    let us = owner("db", "shop-uid");
+    let OwnedSecret::Live { version } = generate(&engine, &vault, "db", &us).await.unwrap() else {
+        panic!()
+    };
+    let made = get(&engine, &vault, "db", None).await.unwrap();
+    assert_eq!(made.version, version);
+    assert_eq!(made.content_type.as_deref(), Some("text/plain"));
+    assert!(text(&made).len() == 40 && text(&made).bytes().all(|b| b.is_ascii_hexdigit()));
+    let again = generate(&engine, &vault, "db", &us).await.unwrap();
+    assert_eq!(again, OwnedSecret::Live { version });
+    assert_eq!(
+        text(&get(&engine, &vault, "db", None).await.unwrap()),
+        text(&made),
+        "not made anew"
+    );
+    let newest = set(&engine, &vault, "db", "set by hand").await.unwrap();
+    let again = generate(&engine, &vault, "db", &us).await.unwrap();
+    assert_eq!(again, OwnedSecret::Live { version: newest });
+}
+
+#[tokio::test]
+async fn a_generated_secret_that_was_deleted_is_not_made_again() {
+    let (engine, vault) = (engine(&MemoryStore::new()), vault("demo"));
+    ensure(&engine, &vault).await;
+    let us = owner("db", "shop-uid");
+    generate(&engine, &vault, "db", &us).await.unwrap();
+    delete(&engine, &vault, "db").await.unwrap();
+    assert_eq!(
+        generate(&engine, &vault, "db", &us).await.unwrap(),
+        OwnedSecret::Deleted
+    );
+    assert_eq!(
+        delete_owned(&engine, &vault, "db", &us).await,
+        OwnedSecret::Deleted
+    );
+}
+
+#[tokio::test]
+async fn what_somebody_else_made_stays_untouched() {
+    let (engine, vault) = (engine(&MemoryStore::new()), vault("demo"));
+    ensure(&engine, &vault).await;
+    set(&engine, &vault, "by-hand", "x").await.unwrap();
+    generate(&engine, &vault, "db", &owner("db", "shop-uid"))
+        .await
+        .unwrap();
+    for (secret, stranger) in [
+        ("by-hand", owner("db", "shop-uid")),
+        ("db", owner("other", "shop-uid")),
+        ("db", owner("db", "a-recycled-namespace")),
+    ] {
+        assert_eq!(
+            generate(&engine, &vault, secret, &stranger).await.unwrap(),
+            OwnedSecret::Foreign
+        );
+        assert_eq!(
+            delete_owned(&engine, &vault, secret, &stranger).await,
+            OwnedSecret::Foreign
+        );
+    }
+    assert_eq!(names(&engine, &vault, 25).await, ["by-hand", "db"]);
+    assert_eq!(
+        delete_owned(&engine, &vault, "absent", &owner("db", "shop-uid")).await,
+        OwnedSecret::Absent
+    );
+}
+
+#[tokio::test]
+async fn a_resource_that_goes_takes_its_own_secret_along() {
+    let (engine, vault) = (engine(&MemoryStore::new()), vault("demo"));
+    ensure(&engine, &vault).await;
+    let us = owner("db", "shop-uid");
+    generate(&engine, &vault, "db", &us).await.unwrap();
+    assert_eq!(
+        delete_owned(&engine, &vault, "db", &us).await,
+        OwnedSecret::Deleted
+    );
+    assert!(get(&engine, &vault, "db", None).await.is_err());
+    let taken = Error::ObjectIsDeletedButRecoverable { name: name("db") };
+    assert_eq!(
+        set(&engine, &vault, "db", "x").await.unwrap_err(),
+        taken,
+        "soft-deleted, not purged"
+    );
+}
+
+#[tokio::test]
+async fn lengths_of_generated_values_have_limits() {
+    let (engine, vault) = (engine(&MemoryStore::new()), vault("demo"));
+    ensure(&engine, &vault).await;
+    for (length, good) in [(15, false), (16, true), (1024, true), (1025, false)] {
+        let us = owner(&format!("r-{length}"), "shop-uid");
+        let ensure = EnsureGeneratedSecret {
+            length,
+            ..generated(&format!("s-{length}"), &us)
+        };
+        let found = ask(&engine, &vault, Operation::EnsureGeneratedSecret(ensure)).await;
+        assert_eq!(
+            found.map(drop),
+            if good { Ok(()) } else { Err(Error::GeneratedLength) },
+            "{length}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_vault_that_is_applied_again_finds_its_own_and_a_recycled_namespace_does_not() {
+    let store = MemoryStore::new();
+    let (engine, vault) = (engine(&store), vault("demo"));
+    ensure(&engine, &vault).await;
+    set(&engine, &vault, "a", "one").await.unwrap();
+    let writes = store_revision(&store).await;
+    ensure(&engine, &vault).await;
+    assert_eq!(
+        store_revision(&store).await,
+        writes,
+        "there already: nothing is written"
+    );
+    let mut again = VaultEntry::clone(&vault);
+    again.uid = Uid::new("applied-again");
+    again.settings = VaultSettings { retention_days: 7 };
+    let again = Arc::new(again);
+    ensure(&engine, &again).await;
+    let found = get(&engine, &again, "a", None).await.unwrap();
+    assert_eq!(
+        (text(&found).as_str(), found.attributes.recoverable_days),
+        ("one", 30),
+        "the head's retention holds"
+    );
+    let mut recycled = VaultEntry::clone(&vault);
+    recycled.namespace_uid = Uid::new("another-tenant");
+    let recycled = Arc::new(recycled);
+    assert!(!engine.vault_ready(&recycled.namespace_uid, &recycled.id.name));
+    ensure(&engine, &recycled).await;
+    assert!(
+        get(&engine, &recycled, "a", None).await.is_err(),
+        "another tenant's vault is empty"
+    );
+    assert!(names(&engine, &recycled, 25).await.is_empty());
+    assert_eq!(text(&get(&engine, &vault, "a", None).await.unwrap()), "one");
+}
+
+async fn store_revision(store: &MemoryStore) -> u64 {
+    use crate::store::SealedStore as _;
+    store.list().await.unwrap().1
+}
+
+#[tokio::test]
+async fn a_summary_counts_and_names_owners_alone() {
+    let (engine, vault) = (engine(&MemoryStore::new()), vault("demo"));
+    ensure(&engine, &vault).await;
+    ensure(&engine, &super::support::vault("empty")).await;
+    for (secret, expires) in [
+        ("a", Some(5000)),
+        ("b", Some(3000)),
+        ("c", None),
+        ("past", Some(500)),
+        ("gone", Some(2000)),
+    ] {
+        let mut set = set_of(secret, "x");
+        set.attributes.expires = expires.map(UnixSeconds);
+        ask(&engine, &vault, Operation::SetSecret(set)).await.unwrap();
+    }
+    delete(&engine, &vault, "gone").await.unwrap();
+    let us = owner("db", "shop-uid");
+    let live = generate(&engine, &vault, "db", &us).await.unwrap();
+    let summaries = engine.summaries(UnixSeconds(1000));
+    let [demo, empty] = summaries.as_slice() else {
+        panic!("{summaries:?}")
+    };
+    assert_eq!((demo.secrets, demo.deleted_secrets), (5, 1));
+    assert_eq!(demo.next_expiry, Some(UnixSeconds(3000)));
+    assert_eq!(demo.owned, [(us, live)]);
+    assert_eq!(
+        (empty.vault.name.as_str(), empty.secrets, empty.next_expiry),
+        ("empty", 0, None)
+    );
+}
+
+#[tokio::test]
+async fn subscribers_hear_of_own_and_of_others_changes() {
+    let store = MemoryStore::new();
+    let (writer, other, vault) = (engine(&store), engine(&store), vault("demo"));
+    let (mut own, mut others) = (writer.subscribe(), other.subscribe());
+    ensure(&writer, &vault).await;
+    set(&writer, &vault, "Db-Password", "one").await.unwrap();
+    let expected = HeadChanged {
+        vault: vault.id.clone(),
+        name: "db-password".into(),
+    };
+    assert_eq!(own.try_recv(), Ok(expected.clone()));
+    other.relist().await.unwrap();
+    assert_eq!(others.try_recv(), Ok(expected.clone()));
+    other.relist().await.unwrap();
+    assert!(
+        others.try_recv().is_err(),
+        "what has not changed is not told again"
+    );
+    delete(&other, &vault, "db-password").await.unwrap();
+    assert_eq!(others.try_recv(), Ok(expected));
+}
+
+#[tokio::test]
+async fn quotas_refuse_growth_and_nothing_else() {
+    let quotas = Quotas {
+        versions: 3,
+        head_bytes: 60 * 1024,
+        installation_bytes: 76 * 1024,
+    };
+    let (engine, vault) = (engine_with(&MemoryStore::new(), quotas), vault("demo"));
+    ensure(&engine, &vault).await;
+    for i in 0..3 {
+        set(&engine, &vault, "many", &i.to_string()).await.unwrap();
+    }
+    assert_eq!(
+        set(&engine, &vault, "many", "x").await.unwrap_err(),
+        Error::TooManyVersions { limit: 3 }
+    );
+    let large = "x".repeat(MAX_VALUE);
+    set(&engine, &vault, "large", &large).await.unwrap();
+    set(&engine, &vault, "large", &large).await.unwrap();
+    let refusal = set(&engine, &vault, "large", &large).await.unwrap_err();
+    assert!(
+        matches!(refusal, Error::HeadTooLarge { size, limit: 61_440 } if size > 3 * MAX_VALUE),
+        "{refusal:?}"
+    );
+    let refusal = set(&engine, &vault, "another", &large).await.unwrap_err();
+    assert_eq!(refusal, Error::InstallationFull { limit: 76 * 1024 });
+    assert!(engine.stored_bytes() <= 76 * 1024);
+    let mut disable = update_of("large");
+    disable.attributes.enabled = Some(false);
+    assert!(
+        ask(&engine, &vault, Operation::UpdateSecret(disable))
+            .await
+            .is_ok()
+    );
+    delete(&engine, &vault, "large").await.unwrap();
+    get(&engine, &vault, "many", None).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_counted_is_what_is_stored() {
+    use crate::store::SealedStore as _;
+    let store = MemoryStore::new();
+    let (engine, vault) = (engine(&store), vault("demo"));
+    ensure(&engine, &vault).await;
+    for i in 0..20 {
+        set(&engine, &vault, &format!("s-{}", i % 7), &"x".repeat(i * 10))
+            .await
+            .unwrap();
+    }
+    delete(&engine, &vault, "s-3").await.unwrap();
+    let (records, _) = store.list().await.unwrap();
+    let stored: u64 = records.iter().map(|record| record.envelope.len() as u64).sum();
+    assert_eq!(engine.stored_bytes(), stored);
+}
