@@ -211,7 +211,10 @@ async fn serve(node: Node) -> Result<(), NodeError> {
     // First the driver's own socket: the kubelet asks there as soon as it sees the other.
     let (endpoint, registration) = (
         plugin_dir.join("csi.sock"),
-        registry.join(format!("{DRIVER}-reg.sock")),
+        // The kubelet's gRPC client sends the path of this socket, percent-encoded, as `:authority`. HTTP/2 here (the
+        // crates `h2` and `http`) refuses a percent sign there (PROTOCOL_ERROR), unless it stands before an `@`, as it
+        // may in user information.
+        registry.join(format!("{DRIVER}@reg.sock")),
     );
     let socket = |path: &Path| {
         sockets::listen(&plugin_dir, path).map_err(|error| NodeError::Socket {

@@ -886,7 +886,7 @@ async fn the_kubelet_finds_the_driver_registers_it_and_mounts_through_it() {
         times: quick(),
     };
     let served = tokio::spawn(serve(node));
-    let registration = kubelet_dir.join("plugins_registry/csi.strongroom.dev-reg.sock");
+    let registration = kubelet_dir.join("plugins_registry/csi.strongroom.dev@reg.sock");
     until("the kubelet's watch finds the socket", || registration.exists()).await;
     assert_eq!(
         readiness.missing()[0].0,
