@@ -38,6 +38,8 @@ pub(super) struct Times {
     pub(super) waiting_pause: Duration,
     /// Longest pause for a volume that is mounted.
     pub(super) mounted_pause: Duration,
+    /// A stream that lived so long was no failure.
+    pub(super) steady: Duration,
     /// How often mounts are looked after.
     pub(super) round: Duration,
     /// A volume that was never mounted is forgotten when the kubelet has not asked for it for so long.
@@ -54,7 +56,8 @@ impl Default for Times {
             sweep: Duration::from_secs(2),
             first_pause: Duration::from_millis(200),
             waiting_pause: Duration::from_secs(4),
-            mounted_pause: Duration::from_secs(15),
+            mounted_pause: Duration::from_secs(5),
+            steady: Duration::from_secs(10),
             round: Duration::from_secs(10),
             forget: Duration::from_secs(600),
         }

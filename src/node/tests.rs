@@ -124,6 +124,7 @@ fn quick() -> Times {
         first_pause: Duration::from_millis(20),
         waiting_pause: Duration::from_millis(100),
         mounted_pause: Duration::from_millis(100),
+        steady: Duration::from_millis(200),
         round: Duration::from_millis(100),
         forget: Duration::from_millis(400),
     }
@@ -338,6 +339,54 @@ async fn a_volume_appears_with_all_its_files_and_follows_its_secret() {
     until("replaced files are removed", || folders() == 1).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_ever_sees_a_mounted_volume_without_its_files() {
+    if !can_mount("nobody_ever_sees_a_mounted_volume_without_its_files") {
+        return;
+    }
+    let mut bench = Bench::new();
+    let volumes: Vec<_> = (0..20).map(|n| bench.volume(&format!("pod-{n}"))).collect();
+    let paths: Vec<_> = volumes.iter().map(|volume| bench.path(volume)).collect();
+    let done = Arc::new(AtomicBool::new(false));
+    let watching = Arc::clone(&done);
+    let watcher = tokio::task::spawn_blocking(move || {
+        let mut seen = 0u64;
+        while !watching.load(Ordering::SeqCst) {
+            // A breath for the others on this machine.
+            std::thread::park_timeout(Duration::from_micros(50));
+            for path in &paths {
+                let Ok(folder) = std::fs::File::open(path) else {
+                    continue;
+                };
+                let outer = std::fs::metadata(path.parent().unwrap()).unwrap().dev();
+                if folder.metadata().unwrap().dev() != outer {
+                    let content =
+                        std::fs::read_to_string(path.join("a")).expect("a mounted volume has its files");
+                    assert_eq!(content, "whole");
+                    seen += 1;
+                }
+            }
+        }
+        seen
+    });
+    let (mut published, mut streams) = (Vec::new(), Vec::new());
+    for volume in &volumes {
+        let call = bench.publish(volume, "token-1");
+        let stream = bench.stream().await;
+        stream.files(&[("a", "whole")]);
+        streams.push(stream);
+        // As the kubelet does: once more, if this machine took longer than the first call waits.
+        published.push(match call.await.unwrap() {
+            Ok(()) => Ok(()),
+            Err(_) => bench.publish(volume, "token-1").await.unwrap(),
+        });
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    done.store(true, Ordering::SeqCst);
+    assert!(watcher.await.unwrap() > 20);
+    assert!(published.iter().all(Result::is_ok));
+}
+
 #[tokio::test]
 async fn the_file_system_is_memory_of_its_own_without_execution() {
     if !can_mount("the_file_system_is_memory_of_its_own_without_execution") {
@@ -525,6 +574,39 @@ async fn while_nobody_answers_the_pod_is_told_and_the_volume_comes_when_somebody
     let stream = bench.stream().await;
     stream.files(&[("a", "1")]);
     call.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_was_said_just_before_a_stream_ended_counts() {
+    if !can_mount("what_was_said_just_before_a_stream_ended_counts") {
+        return;
+    }
+    let mut bench = Bench::new();
+    let volume = bench.volume("one");
+    let call = bench.publish(&volume, "token-1");
+    bench.stream().await.files(&[("a", "1")]);
+    call.await.unwrap().unwrap();
+    // Twice at once: the second is too young when the stream ends.
+    let stream = bench.stream().await;
+    stream.files(&[("a", "2")]);
+    stream.files(&[("a", "3")]);
+    drop(stream);
+    until("the last value", || bench.read(&volume, "a") == "3").await;
+    let ours = || {
+        let entries = std::fs::read_dir(bench.path(&volume)).unwrap();
+        entries
+            .filter(|entry| {
+                entry
+                    .as_ref()
+                    .unwrap()
+                    .file_name()
+                    .to_str()
+                    .unwrap()
+                    .starts_with("..2")
+            })
+            .count()
+    };
+    until("replaced files go without a stream too", || ours() == 1).await;
 }
 
 #[tokio::test]

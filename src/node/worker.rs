@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::files::{Device, FilesError, Written};
@@ -87,6 +87,7 @@ impl Worker {
             stop: stop.clone(),
             mounted,
             changed: None,
+            sweep_at: None,
         };
         Self {
             volume,
@@ -137,6 +138,8 @@ struct Task {
     mounted: Option<Device>,
     /// When the files changed last.
     changed: Option<Instant>,
+    /// When what was replaced is due to go.
+    sweep_at: Option<Instant>,
 }
 
 /// How a stream ended.
@@ -145,37 +148,33 @@ enum End {
     Stopped,
     /// What was mounted is mounted no more.
     Gone,
-    /// Open the next.
-    Lost {
-        /// Whether it said anything.
-        heard: bool,
-        /// No sooner than this.
-        retry_after: Duration,
-    },
+    /// Open the next, no sooner than this.
+    Lost { retry_after: Duration },
 }
 
 impl Task {
     async fn run(mut self) {
         if self.mounted.is_some() {
+            // What the process before had no time for.
+            self.sweep_at = Some(Instant::now() + self.host.times.sweep);
             // A node's volumes, all resumed at once, do not all ask at once.
-            if self
-                .wait(spread(&self.volume, 0, self.host.times.first_pause))
-                .await
-                .is_err()
-            {
+            let pause = spread(&self.volume, 0, self.host.times.first_pause);
+            if self.wait(pause).await.is_err() {
                 return;
             }
         }
         let mut failures = 0u32;
         loop {
+            let begun = Instant::now();
             match self.follow().await {
                 End::Stopped => return,
                 End::Gone => {
                     tracing::warn!(volume = %self.volume.id, "the volume is no longer mounted; it is followed no longer");
                     return;
                 }
-                End::Lost { heard, retry_after } => {
-                    failures = if heard { 0 } else { failures.saturating_add(1) };
+                End::Lost { retry_after } => {
+                    let steady = begun.elapsed() >= self.host.times.steady;
+                    failures = if steady { 0 } else { failures.saturating_add(1) };
                     let pause = self.pause(failures).max(retry_after.min(self.longest_pause()));
                     if self.wait(pause).await.is_err() {
                         return;
@@ -194,32 +193,36 @@ impl Task {
     }
 
     fn pause(&self, failures: u32) -> Duration {
-        let grown = self.host.times.first_pause.saturating_mul(1 << failures.min(10));
+        let grown = self
+            .host
+            .times
+            .first_pause
+            .saturating_mul(1 << failures.saturating_sub(1).min(10));
         let pause = grown.min(self.longest_pause());
         pause / 2 + spread(&self.volume, failures, pause / 2)
     }
 
     /// Waits, but no longer than until there is a younger token. An error means: stop.
     async fn wait(&mut self, pause: Duration) -> Result<(), ()> {
-        tokio::select! {
-            biased;
-            () = self.stop.cancelled() => Err(()),
-            changed = self.token.changed() => match changed {
-                Ok(()) => {
+        let end = Instant::now() + pause;
+        loop {
+            let sweep_at = self.sweep_at;
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Err(()),
+                changed = self.token.changed() => {
                     self.token.mark_changed();
-                    Ok(())
+                    return changed.map_err(|_| ());
                 }
-                Err(_) => Err(()),
-            },
-            () = sleep(pause) => Ok(()),
+                () = at(sweep_at) => self.sweep().await,
+                () = sleep_until(end) => return Ok(()),
+            }
         }
     }
 
     /// Opens a stream and does what it says until it ends.
     async fn follow(&mut self) -> End {
-        if let Err(error) = self.remember().await {
-            tracing::warn!(volume = %self.volume.id, %error, "the volume's token cannot be kept");
-        }
+        self.remember().await;
         let stop = self.stop.clone();
         let opened = tokio::select! {
             biased;
@@ -231,77 +234,89 @@ impl Task {
             Err(lost) => {
                 self.hear_lost(&lost);
                 return End::Lost {
-                    heard: false,
                     retry_after: Duration::ZERO,
                 };
             }
         };
         let _counted = self.host.metrics.stream();
-        let mut latest: Option<FilePlan> = None;
-        let mut sweep_at: Option<Instant> = None;
-        let mut heard = false;
+        // Only the latest files count; none while the last change is too young.
+        let mut latest = None;
         let mut retry_after = Duration::ZERO;
         loop {
-            let change_at = self
-                .changed
-                .map_or_else(Instant::now, |last| last + self.host.times.between_changes);
-            tokio::select! {
+            let change_at = latest.as_ref().map(|_| self.may_change_at());
+            let sweep_at = self.sweep_at;
+            let frame = tokio::select! {
                 biased;
                 () = stop.cancelled() => return End::Stopped,
                 changed = self.token.changed() => {
-                    let sent = match changed {
-                        Ok(()) => self.send_token(stream.as_mut()).await,
-                        Err(_) => return End::Stopped,
-                    };
-                    if sent.is_err() {
-                        return End::Lost { heard, retry_after };
+                    if changed.is_err() {
+                        return End::Stopped;
                     }
+                    if self.send_token(stream.as_mut()).await.is_err() {
+                        break;
+                    }
+                    continue;
                 }
-                frame = stream.next() => match frame {
-                    Ok(Some(ServeFrame::Files(plan))) => {
-                        heard = true;
-                        latest = Some(plan);
+                () = at(change_at) => {
+                    if let Err(end) = self.change(latest.take()).await {
+                        return end;
                     }
-                    Ok(Some(ServeFrame::Ping)) => {}
-                    Ok(Some(ServeFrame::Refused(refused))) => {
-                        heard = true;
-                        latest = None;
-                        if refused.kind == Kind::Unauthenticated {
-                            // The token has ended, most often; a younger one comes from the kubelet.
-                            retry_after = self.longest_pause();
-                        }
-                        self.hear_refused(&refused);
-                    }
-                    Ok(Some(ServeFrame::Unavailable(Unavailable { message, retry_after_seconds }))) => {
-                        retry_after = Duration::from_secs(retry_after_seconds.into());
-                        self.hear_unavailable(&message);
-                    }
-                    Ok(Some(ServeFrame::PodEnding)) => self.tell(|status| {
-                        if status.mounted.is_none() {
-                            status.answer = Answer::PodEnding;
-                        }
-                    }),
-                    Ok(None) => return End::Lost { heard, retry_after },
-                    Err(lost) => {
-                        self.hear_lost(&lost);
-                        return End::Lost { heard, retry_after };
-                    }
-                },
-                () = sleep_until(change_at), if latest.is_some() => {
-                    let Some(plan) = latest.take() else { continue };
-                    match self.show(plan).await {
-                        Ok(()) => sweep_at = Some(Instant::now() + self.host.times.sweep),
-                        Err(FilesError::Gone) if self.mounted.is_some() => return End::Gone,
-                        Err(error) => {
-                            self.hear_failed(error);
-                            return End::Lost { heard: false, retry_after };
-                        }
-                    }
+                    continue;
                 }
-                () = sleep_until(sweep_at.unwrap_or(change_at)), if sweep_at.is_some() => {
-                    sweep_at = None;
+                () = at(sweep_at) => {
                     self.sweep().await;
+                    continue;
                 }
+                frame = stream.next() => frame,
+            };
+            match frame {
+                Ok(Some(ServeFrame::Files(plan))) => latest = Some(plan),
+                Ok(Some(ServeFrame::Ping)) => {}
+                Ok(Some(ServeFrame::Refused(refused))) => {
+                    latest = None;
+                    if refused.kind == Kind::Unauthenticated {
+                        // The token has ended, most often; a younger one comes from the kubelet.
+                        retry_after = self.longest_pause();
+                    }
+                    self.hear_refused(&refused);
+                }
+                Ok(Some(ServeFrame::Unavailable(Unavailable {
+                    message,
+                    retry_after_seconds,
+                }))) => {
+                    retry_after = Duration::from_secs(retry_after_seconds.into());
+                    self.hear_unavailable(&message);
+                }
+                Ok(Some(ServeFrame::PodEnding)) => self.hear_ending(),
+                Ok(None) => break,
+                Err(lost) => {
+                    self.hear_lost(&lost);
+                    break;
+                }
+            }
+        }
+        // What was said before the end still counts.
+        match self.change(latest).await {
+            Ok(()) => End::Lost { retry_after },
+            Err(end) => end,
+        }
+    }
+
+    fn may_change_at(&self) -> Instant {
+        self.changed
+            .map_or_else(Instant::now, |last| last + self.host.times.between_changes)
+    }
+
+    async fn change(&mut self, plan: Option<FilePlan>) -> Result<(), End> {
+        let Some(plan) = plan else { return Ok(()) };
+        match self.show(plan).await {
+            Ok(()) => Ok(()),
+            Err(FilesError::Gone) if self.mounted.is_some() => Err(End::Gone),
+            Err(error) => {
+                self.hear_failed(error);
+                Err(End::Lost {
+                    retry_after: Duration::ZERO,
+                })
             }
         }
     }
@@ -329,9 +344,7 @@ impl Task {
         if token.len() > NodeFrame::MAX_TOKEN {
             return Ok(());
         }
-        if let Err(error) = self.remember().await {
-            tracing::warn!(volume = %self.volume.id, %error, "the volume's token cannot be kept");
-        }
+        self.remember().await;
         let sent = timeout(
             TOKEN_TIMEOUT,
             stream.token(SecretBytes::new(token.expose().to_vec())),
@@ -344,12 +357,16 @@ impl Task {
     }
 
     /// Keeps what the next process needs, once there is something mounted.
-    async fn remember(&self) -> Result<(), FilesError> {
-        let Some(device) = self.mounted else { return Ok(()) };
+    async fn remember(&self) {
+        let Some(device) = self.mounted else { return };
         let (volume, token) = (Arc::clone(&self.volume), Arc::clone(&self.token.borrow()));
-        self.host
+        if let Err(error) = self
+            .host
             .step(move |host| host.remember(&volume, device, &token))
             .await
+        {
+            tracing::warn!(volume = %self.volume.id, %error, "the volume's token cannot be kept");
+        }
     }
 
     async fn show(&mut self, plan: FilePlan) -> Result<(), FilesError> {
@@ -376,7 +393,9 @@ impl Task {
         let (device, written) = shown?;
         self.mounted = Some(device);
         if written == Written::Changed {
-            self.changed = Some(Instant::now());
+            let now = Instant::now();
+            self.changed = Some(now);
+            self.sweep_at = Some(now + self.host.times.sweep);
             let pod = &self.volume.pod;
             tracing::info!(
                 volume = %self.volume.id, namespace = pod.namespace, pod = pod.name,
@@ -393,7 +412,8 @@ impl Task {
         Ok(())
     }
 
-    async fn sweep(&self) {
+    async fn sweep(&mut self) {
+        self.sweep_at = None;
         let Some(device) = self.mounted else { return };
         let volume = Arc::clone(&self.volume);
         if let Err(error) = self.host.step(move |host| host.sweep(&volume, device)).await {
@@ -401,12 +421,13 @@ impl Task {
         }
     }
 
-    fn tell(&self, change: impl FnOnce(&mut Status)) {
+    /// Whether that changed anything.
+    fn tell(&self, change: impl FnOnce(&mut Status)) -> bool {
         self.status.send_if_modified(|status| {
             let before = status.clone();
             change(status);
             *status != before
-        });
+        })
     }
 
     fn hear_refused(&self, refused: &Refused) {
@@ -433,20 +454,38 @@ impl Task {
         self.tell(|status| status.answer = Answer::Unavailable { message });
     }
 
-    /// Nothing better is known than before, unless nothing was.
-    fn hear_lost(&self, lost: &Lost) {
-        tracing::info!(volume = %self.volume.id, reason = %lost.reason, "no stream to the data plane");
-        let message = for_a_person(&lost.reason);
+    fn hear_ending(&self) {
         self.tell(|status| {
+            if status.mounted.is_none() {
+                status.answer = Answer::PodEnding;
+            }
+        });
+    }
+
+    /// A refusal is better known than that nobody answers.
+    fn hear_lost(&self, lost: &Lost) {
+        let message = for_a_person(&lost.reason);
+        let news = self.tell(|status| {
             if !matches!(status.answer, Answer::Refused { .. } | Answer::PodEnding) {
                 status.answer = Answer::Unavailable { message };
             }
         });
+        if news {
+            tracing::info!(volume = %self.volume.id, reason = %lost.reason, "no stream to the data plane");
+        }
     }
 
     fn hear_failed(&self, error: FilesError) {
         tracing::warn!(volume = %self.volume.id, %error, "the volume's files cannot be written");
         self.tell(|status| status.answer = Answer::Failed(error));
+    }
+}
+
+/// When that time comes; never, if there is none.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 
