@@ -30,6 +30,30 @@ pub enum Role {
     Dev(Dev),
 }
 
+impl Role {
+    /// The command's name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Serve(_) => "serve",
+            Self::Operate(_) => "operate",
+            Self::Node(_) => "node",
+            Self::Dev(_) => "dev",
+        }
+    }
+
+    /// How much it logs.
+    #[must_use]
+    pub fn log_level(&self) -> &str {
+        match self {
+            Self::Serve(serve) => &serve.common.log_level,
+            Self::Operate(operate) => &operate.common.log_level,
+            Self::Node(node) => &node.common.log_level,
+            Self::Dev(dev) => &dev.log_level,
+        }
+    }
+}
+
 /// Whether a pod-bound token must come from its pod's own address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "PascalCase")]

@@ -10,12 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Common;
+use crate::config::{Cli, Common, Role};
 use crate::model::Kind;
 use crate::telemetry::health::{self, Readiness};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::{clock, logs};
+use crate::tls;
 
 /// A role could not start, or ended by a defect. The text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +26,51 @@ use crate::telemetry::metrics::Metrics;
 pub struct RoleError {
     attempted: &'static str,
     source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// Installs what a process has one of, and runs its role until it is asked to stop.
+///
+/// It blocks, so that all of the roles' code is compiled here, once, and the binary has next to none.
+///
+/// # Errors
+/// [`RoleError`].
+pub fn run(cli: Cli) -> Result<(), RoleError> {
+    let level = logs::level(cli.role.log_level()).attempting("reading the log level")?;
+    logs::init(level).attempting("starting the log")?;
+    tls::install_crypto_provider();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.attempting("starting the runtime")?.block_on(async {
+        let stop = stop_on_signal()?;
+        let clock = clock::system();
+        match cli.role {
+            Role::Serve(config) => serve::run(config, clock, stop).await,
+            Role::Operate(config) => operate::run(config, clock, stop).await,
+            Role::Node(config) => node::run(config, clock, stop).await,
+            Role::Dev(config) => dev::run(config, clock, stop).await,
+        }
+    })
+}
+
+/// SIGTERM (Kubernetes) and SIGINT (a person) ask to stop; a second one ends the process at once.
+fn stop_on_signal() -> Result<CancellationToken, RoleError> {
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).attempting("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).attempting("listening for SIGINT")?;
+    let stopping = stop.clone();
+    tokio::spawn(async move {
+        for _ in 0..2 {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if stopping.is_cancelled() {
+                std::process::exit(1);
+            }
+            tracing::info!("stopping");
+            stopping.cancel();
+        }
+    });
+    Ok(stop)
 }
 
 /// Says what was attempted when something fails.
