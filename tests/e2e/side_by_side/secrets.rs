@@ -80,7 +80,9 @@ assert "gone" not in [p.name for p in client.list_properties_of_secrets()]
 assert list(client.list_properties_of_secret_versions("gone")) == []
 page = requests.get(url + "/secrets?api-version=7.4&maxresults=3", headers={"Authorization": "Bearer " + token()}, verify=ca).json()
 assert len(page["value"]) == 3 and page["nextLink"].startswith(url), page["nextLink"]
-tampered = page["nextLink"][:-2] + ("AA" if not page["nextLink"].endswith("AA") else "BB")
+before, mark, rest = page["nextLink"].partition("skiptoken=")
+assert mark, page["nextLink"]
+tampered = before + mark + rest[:9] + ("A" if rest[9] != "A" else "B") + rest[10:]
 bad = requests.get(tampered, headers={"Authorization": "Bearer " + token()}, verify=ca)
 assert bad.status_code == 400, bad.text
 for version in ("7.0", "7.4", "7.5", "7.6", "2025-07-01", "2026-04-01"):
