@@ -22,7 +22,7 @@ use crate::tls;
 
 /// A role could not start, or ended by a defect. The text says what to do.
 #[derive(Debug, thiserror::Error)]
-#[error("{attempted}: {source}")]
+#[error("{attempted}")]
 pub struct RoleError {
     attempted: &'static str,
     source: Box<dyn std::error::Error + Send + Sync>,
