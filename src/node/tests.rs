@@ -920,7 +920,13 @@ async fn call<Answer: prost::Message + Default>(
     let mut body = vec![0];
     body.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
     body.extend(message);
-    let request = http::Request::post(format!("http://localhost/{method}"))
+    // The kubelet asks a driver as `localhost`, but for the registration: that socket's client sends the socket's path.
+    let authority = if method.starts_with("pluginregistration") {
+        socket.to_str().unwrap().replace('/', "%2F")
+    } else {
+        "localhost".to_owned()
+    };
+    let request = http::Request::post(format!("http://{authority}/{method}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .body(http_body_util::Full::new(bytes::Bytes::from(body)))

@@ -553,7 +553,7 @@ mod tests {
                     Err(error) => {
                         // This machine let the reader stand while more changes went by than are kept.
                         let behind = state() - before;
-                        assert!(behind > KEPT as u64, "{error} after {behind} changes");
+                        assert!(behind > 4, "{error} after {behind} changes");
                         overtaken.fetch_add(1, Ordering::Relaxed);
                     }
                 }
