@@ -218,7 +218,8 @@ async fn report(
             .standing
             .conditions(known, seen.generation, context.clock.now().wall),
     };
-    report::status::<crd::AccessPolicy, _>(context, &object.object_ref(&()), before, &after).await
+    let reference = object.object_ref(&());
+    report::status::<crd::AccessPolicy, _>(context, &reference, &plan.standing, before, &after).await
 }
 
 impl HasConditions for AccessPolicyStatus {

@@ -110,6 +110,11 @@ impl Standing {
         }
     }
 
+    /// Whether people should look: to wait for a vault that is on its way is no trouble.
+    pub(super) const fn is_trouble(&self) -> bool {
+        self.stalled || matches!(self.reason, Reason::Failed(_))
+    }
+
     /// With another condition that is true, for the reason and in the words given.
     pub(super) fn and(mut self, condition: ConditionType, reason: Reason, message: String) -> Self {
         self.also.push((condition, reason, message));

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::conditions::ready;
+use super::conditions::{Standing, ready};
 use super::context::{Context, write};
 use super::{Error, STATUS_MANAGER};
 use crate::crd::Condition;
@@ -26,10 +26,11 @@ pub(super) trait HasConditions {
     fn conditions(&self) -> &[Condition];
 }
 
-/// Writes the status of `object` if it differs from `before`, and an event if `Ready` does.
+/// Writes the status of `object`, whose `standing` it says, if it differs from `before`; and an event if `Ready` does.
 pub(super) async fn status<K, S>(
     context: &Context,
     object: &ObjectReference,
+    standing: &Standing,
     before: Option<&S>,
     after: &S,
 ) -> Result<(), Error>
@@ -68,10 +69,10 @@ where
     if let Some(now) = ready(after.conditions()) {
         let same = known.is_some_and(|known| known.status == now.status && known.reason == now.reason);
         if !same {
-            let type_ = if now.status == "True" {
-                EventType::Normal
-            } else {
+            let type_ = if standing.is_trouble() {
                 EventType::Warning
+            } else {
+                EventType::Normal
             };
             event(context, object, type_, &now.reason, &now.message).await;
         }

@@ -425,7 +425,7 @@ async fn write_status(
         },
         conditions: standing.conditions(known, seen.generation, seen.now),
     };
-    report::status::<crd::Secret, _>(context, &object.object_ref(&()), before, &after).await
+    report::status::<crd::Secret, _>(context, &object.object_ref(&()), standing, before, &after).await
 }
 
 impl HasConditions for SecretStatus {

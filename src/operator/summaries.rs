@@ -22,6 +22,8 @@ struct State {
     vaults: HashMap<VaultId, Known>,
     /// Vaults that the present stream has told, until it has told all.
     starting: Option<HashSet<VaultId>>,
+    /// Whether any stream has told all.
+    complete: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -53,6 +55,11 @@ pub(super) struct Changed {
 impl Summaries {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a vault that was not told is not there.
+    pub(super) fn complete(&self) -> bool {
+        self.state().complete
     }
 
     /// What `serve` told last of this vault.
@@ -92,6 +99,7 @@ impl Summaries {
                 changed
             }
             SummaryFrame::Complete => {
+                state.complete = true;
                 if let Some(told) = state.starting.take() {
                     state.vaults.retain(|vault, _| told.contains(vault));
                 }

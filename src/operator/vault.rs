@@ -58,6 +58,8 @@ struct Seen {
     service: Found,
     foreign_bundle: bool,
     counts: Option<Counts>,
+    /// Whether `serve` has told of all its vaults.
+    told_all: bool,
 }
 
 /// What is to be done, and how the vault stands once it is.
@@ -111,6 +113,7 @@ async fn gather(object: &Guarded<crd::Vault>, context: &Context) -> Result<Optio
             .as_ref()
             .ok()
             .and_then(|entry| context.summaries.vault(&entry.id)),
+        told_all: context.summaries.complete(),
         entry,
         before,
         generation: metadata.generation,
@@ -144,7 +147,7 @@ fn plan(seen: &Seen, installation: &Installation) -> Plan {
         Found::Current | Found::Foreign => {}
     }
     let before = seen.before.as_ref().map_or(&[][..], |status| &status.conditions);
-    let known = seen.counts.is_some() && has_head(before);
+    let known = has_head(before) && (seen.counts.is_some() || !seen.told_all);
     if !known {
         steps.push(Step::EnsureVault {
             uid: entry.uid.clone(),
@@ -267,20 +270,22 @@ async fn report(
     };
     let before = seen.before.as_ref();
     let known = before.map_or(&[][..], |status| &status.conditions);
-    let after = VaultStatus {
+    let mut after = VaultStatus {
         observed_generation: seen.generation,
         uri: seen.entry.as_ref().ok().map(uri),
-        secrets: seen
-            .counts
-            .map(|counts| i64::try_from(counts.secrets).unwrap_or(i64::MAX)),
-        deleted_secrets: seen
-            .counts
-            .map(|counts| i64::try_from(counts.deleted_secrets).unwrap_or(i64::MAX)),
-        next_expiry: seen.counts.and_then(|counts| counts.next_expiry).map(time),
+        // What was told last stays until something else is told.
+        secrets: before.and_then(|before| before.secrets),
+        deleted_secrets: before.and_then(|before| before.deleted_secrets),
+        next_expiry: before.and_then(|before| before.next_expiry.clone()),
         conditions: standing.conditions(known, seen.generation, context.clock.now().wall),
     };
+    if let Some(counts) = seen.counts {
+        after.secrets = Some(i64::try_from(counts.secrets).unwrap_or(i64::MAX));
+        after.deleted_secrets = Some(i64::try_from(counts.deleted_secrets).unwrap_or(i64::MAX));
+        after.next_expiry = counts.next_expiry.map(time);
+    }
     let reference: ObjectReference = object.object_ref(&());
-    report::status::<crd::Vault, _>(context, &reference, before, &after).await
+    report::status::<crd::Vault, _>(context, &reference, &standing, before, &after).await
 }
 
 impl HasConditions for VaultStatus {
@@ -323,6 +328,7 @@ mod tests {
             service: Found::Absent,
             foreign_bundle: false,
             counts: None,
+            told_all: true,
         }
     }
 
@@ -383,13 +389,22 @@ mod tests {
                 },
                 (vec![service(Some("7"))], true, Reason::Available, still()),
             ),
-            // The stream of summaries doesn't tell it, so perhaps the head is not there.
+            // The stream of summaries tells others but not it, so perhaps the head is not there.
             (
                 Seen {
                     counts: None,
                     ..settled()
                 },
                 (vec![ensure()], true, Reason::Available, still()),
+            ),
+            // The operator has just started.
+            (
+                Seen {
+                    counts: None,
+                    told_all: false,
+                    ..settled()
+                },
+                (vec![], true, Reason::Available, still()),
             ),
             // What its spec says now is nothing to a head that is there.
             (
