@@ -425,3 +425,46 @@ impl<'a> Draft<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Uid;
+
+    #[test]
+    fn a_state_follows_only_what_it_grew_from() {
+        let life = |incarnation: u8, rev, write: u8| Life {
+            incarnation: [incarnation; 16],
+            rev,
+            newest: Some(WriteId([write; 16])),
+        };
+        let stamp = |uid: &str, revision| Stamp {
+            uid: Uid::new(uid),
+            revision,
+        };
+        let cases = [
+            (stamp("a", 11), life(1, 6, 6), Verdict::Follows),
+            (stamp("a", 19), life(1, 40, 40), Verdict::Follows),
+            (stamp("b", 11), life(1, 6, 6), Verdict::Follows),
+            (stamp("a", 11), life(1, 5, 5), Verdict::Follows),
+            (
+                stamp("a", 11),
+                life(1, 5, 9),
+                Verdict::Refused(Damage::RolledBack),
+            ),
+            (
+                stamp("a", 11),
+                life(1, 4, 4),
+                Verdict::Refused(Damage::RolledBack),
+            ),
+            (stamp("a", 11), life(2, 6, 6), Verdict::Refused(Damage::Replaced)),
+            (stamp("a", 10), life(1, 5, 5), Verdict::Old),
+            (stamp("a", 9), life(1, 4, 4), Verdict::Old),
+            (stamp("a", 9), life(2, 9, 9), Verdict::Old),
+        ];
+        for (stamp_now, now, expected) in cases {
+            let found = judge((&stamp("a", 10), life(1, 5, 5)), &stamp_now, now);
+            assert_eq!(found, expected, "{stamp_now:?} rev {}", now.rev);
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! The engine as a whole, over the memory store.
 
+mod answers;
 mod confirm;
 mod damage;
 mod drops;

@@ -1,7 +1,7 @@
 //! A world small enough for tests of the engine: one namespace, its vaults, and leave to do everything.
 
 use std::num::NonZeroU8;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use futures::FutureExt as _;
@@ -22,7 +22,9 @@ use crate::store::SealedStore;
 pub(in crate::engine) const INSTALLATION: InstallationId = InstallationId([9; 16]);
 
 pub(in crate::engine) fn root() -> Arc<RootKey> {
-    Arc::new(RootKey::from_bytes(&SecretBytes::new(vec![7; 32])).unwrap())
+    static ROOT: LazyLock<Arc<RootKey>> =
+        LazyLock::new(|| Arc::new(RootKey::from_bytes(&SecretBytes::new(vec![7; 32])).unwrap()));
+    Arc::clone(&ROOT)
 }
 
 pub(in crate::engine) fn engine(store: &(impl SealedStore + Clone + 'static)) -> Engine {
