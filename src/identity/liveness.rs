@@ -66,10 +66,8 @@ impl Liveness {
     /// Forgets a pod that is gone.
     pub fn remove_pod(&mut self, uid: &Uid) {
         let Some(pod) = self.forget(uid) else { return };
-        let name = PodName::of(&pod);
-        if self.names.get(&name) == Some(uid) {
-            self.names.remove(&name);
-        }
+        // Whoever is known holds its name: another who took it has pushed it out.
+        self.names.remove(&PodName::of(&pod));
     }
 
     /// Puts a complete list of pods in place of all that was known.

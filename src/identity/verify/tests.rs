@@ -287,6 +287,40 @@ async fn a_connection_that_changes_its_token_becomes_the_other_caller() {
 }
 
 #[tokio::test]
+async fn a_remembered_caller_is_made_anew_when_its_node_or_address_is_another() {
+    let bench = bench();
+    let token = bench.key.sign(&claims()).unwrap();
+    let from = |address: &str, node: Option<&str>| {
+        let mut web = web();
+        web.host_network = true;
+        web.host_addresses = vec!["192.168.1.1".parse().unwrap(), "192.168.1.2".parse().unwrap()];
+        web.node = node.map(Into::into);
+        (
+            address.parse::<IpAddr>().unwrap(),
+            world([web]),
+            node.map(str::to_owned),
+        )
+    };
+    for (peer, world, node) in [
+        from("192.168.1.1", None),
+        from("192.168.1.1", Some("node-1")),
+        from("192.168.1.2", Some("node-1")),
+    ] {
+        let proof = Proof::Bearer {
+            token: &token,
+            peer,
+            memory: &bench.memory,
+        };
+        let caller = bench.identity.caller(&proof, &world, now()).await.unwrap();
+        let Caller::ServiceAccount(account) = &*caller else {
+            panic!("{caller:?}");
+        };
+        assert_eq!(account.address, Some(peer));
+        assert_eq!(account.pod.as_ref().unwrap().node.as_deref(), node.as_deref());
+    }
+}
+
+#[tokio::test]
 async fn a_key_that_leaves_takes_every_remembered_token_with_it() {
     let bench = bench();
     let token = bench.key.sign(&claims()).unwrap();

@@ -263,3 +263,17 @@ async fn a_full_queue_makes_callers_wait_and_never_drops_an_end() {
     late.await.unwrap().close(&good(), now()).await.unwrap();
     assert_eq!(disk.lines().len(), PLACES + 1);
 }
+
+#[tokio::test]
+async fn the_end_of_a_change_whose_intent_was_never_written_is_no_news() {
+    let disk = Disk::default();
+    let log = log_on(&disk);
+    let change = log
+        .open(About::default(), &permit(set("db")), now())
+        .await
+        .unwrap();
+    let never_begun = change.id.number + 1;
+    drop(log.0.write(b"{}\n".to_vec(), Purpose::Outcome(never_begun), None));
+    change.close(&good(), now()).await.unwrap();
+    assert_eq!(stages(&disk.lines()), ["Intent Intent", "Outcome Success"]);
+}
