@@ -1,5 +1,6 @@
 //! Tests through the outside of the product, in one binary.
 
+mod chart;
 mod cluster;
 mod e2e;
 mod generated;

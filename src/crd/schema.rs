@@ -6,7 +6,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 
 use super::labels;
 
-/// Takes `nullable` out (a field is there or it is not; null is refused) and names the product it belongs to.
+/// Takes `nullable` out (a field is there or it is not; null is refused), lets descriptions flow (their lines end where
+/// the source's do, and `kubectl explain` breaks them itself), and names the product it belongs to.
 pub(super) fn tidy(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         if let Some(schema) = version
@@ -14,7 +15,7 @@ pub(super) fn tidy(mut crd: CustomResourceDefinition) -> CustomResourceDefinitio
             .as_mut()
             .and_then(|schema| schema.open_api_v3_schema.as_mut())
         {
-            forbid_null(schema);
+            tidy_schema(schema);
         }
     }
     crd.metadata
@@ -24,16 +25,17 @@ pub(super) fn tidy(mut crd: CustomResourceDefinition) -> CustomResourceDefinitio
     crd
 }
 
-fn forbid_null(schema: &mut JSONSchemaProps) {
+fn tidy_schema(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
+    schema.description = schema.description.as_ref().map(|text| text.replace('\n', " "));
     for property in schema
         .properties
         .iter_mut()
         .flat_map(|properties| properties.values_mut())
     {
-        forbid_null(property);
+        tidy_schema(property);
     }
     if let Some(JSONSchemaPropsOrArray::Schema(items)) = schema.items.as_mut() {
-        forbid_null(items);
+        tidy_schema(items);
     }
 }
