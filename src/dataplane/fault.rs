@@ -87,13 +87,21 @@ impl Fault {
         "The request body must be plain JSON: no content encoding is accepted.",
     );
 
-    /// Too many bodies at once.
+    /// Bodies and answers under way hold as much memory as they may.
     pub(super) const BUSY: Self = Self::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "ServiceUnavailable",
-        "Too many requests with bodies are under way. Try again.",
+        "Too much is under way at the moment. Try again.",
     )
     .with(Hint::RetryAfter(1));
+
+    /// What is behind us does not answer.
+    pub(super) const NO_ANSWER: Self = Self::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "ServiceUnavailable",
+        "The request took too long. If it was a change, it may still be made: read the object to see.",
+    )
+    .with(Hint::RetryAfter(5));
 
     /// A defect of ours.
     pub(super) const INTERNAL: Self = Self::new(
@@ -160,6 +168,15 @@ impl From<NoRoute> for Fault {
                 "NotFound",
                 "No operation of this vault has this path.",
             ),
+            // Clients that wait for a deletion to end take a 403 here for its end, and a 404 for "not yet".
+            NoRoute::Deleted => Self {
+                inner: Some("AccessDenied"),
+                ..Self::new(
+                    StatusCode::FORBIDDEN,
+                    "Forbidden",
+                    "Deleted secrets can be neither read nor recovered nor purged here.",
+                )
+            },
             NoRoute::Method(methods) => Self::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "MethodNotAllowed",

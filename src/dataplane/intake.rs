@@ -1,8 +1,9 @@
-//! Reading a request's body: bounded in bytes, in time and in what all requests hold together; wiped afterwards.
+//! Bodies, in and out: bounded in bytes, in time and in what all of them hold together; what comes in is wiped afterwards.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, Version, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
@@ -16,6 +17,10 @@ use super::fault::Fault;
 const UNIT: usize = 1024;
 /// What all bodies together may hold.
 const BUDGET: usize = 64 * 1024 * 1024;
+/// What all answers together may hold that their clients have not taken yet.
+const OUTGOING_BUDGET: usize = 128 * 1024 * 1024;
+/// With HTTP/1.1 an answer of this size is of no concern: a connection has one.
+const SMALL: usize = 4 * UNIT;
 /// How much of a body that nobody wants is read, so that its sender sees the answer rather than a broken connection. It
 /// costs less than the handshake of the connection that would come instead.
 const DRAINED_BYTES: usize = 128 * 1024 * 1024;
@@ -96,6 +101,48 @@ impl Intake {
             None => *held = Some(permit),
         }
         Ok(())
+    }
+}
+
+/// Lets answers out.
+#[derive(Debug)]
+pub(super) struct Outlet(Arc<Semaphore>);
+
+impl Default for Outlet {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(OUTGOING_BUDGET / UNIT)))
+    }
+}
+
+impl Outlet {
+    /// The same bytes, counted until the connection has sent them. With HTTP/2 a client decides when that is, for each of
+    /// its streams.
+    ///
+    /// # Errors
+    /// [`Fault::BUSY`].
+    pub(super) fn count(&self, version: Version, data: Bytes) -> Result<Bytes, Fault> {
+        if version < Version::HTTP_2 && data.len() <= SMALL {
+            return Ok(data);
+        }
+        let units = u32::try_from(data.len().div_ceil(UNIT)).map_err(|_| Fault::INTERNAL)?;
+        let permit = Arc::clone(&self.0)
+            .try_acquire_many_owned(units)
+            .map_err(|_| Fault::BUSY)?;
+        Ok(Bytes::from_owner(Counted {
+            data,
+            _permit: permit,
+        }))
+    }
+}
+
+struct Counted {
+    data: Bytes,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
     }
 }
 

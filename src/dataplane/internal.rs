@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
@@ -12,6 +13,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::fault::Fault;
@@ -71,6 +73,7 @@ pub async fn serve_internal(
         trust_bundle: trust_bundle.into(),
         hub: hub.clone(),
         intake: Intake::new(MAX_ACTION_BYTES, limits.body),
+        patience: limits.answer,
         metrics,
     };
     let listening = listener::run(tcp, tls, limits, counts, Arc::new(face), stop.clone());
@@ -89,6 +92,7 @@ struct InternalFace {
     trust_bundle: Arc<str>,
     hub: Hub,
     intake: Intake,
+    patience: Duration,
     metrics: Arc<Metrics>,
 }
 
@@ -120,7 +124,12 @@ impl From<gate::Refusal> for Refused {
 
 impl From<Fault> for Refused {
     fn from(fault: Fault) -> Self {
-        Self::new(fault.status, Kind::Invalid, fault.message.into_owned())
+        let kind = match fault.status {
+            StatusCode::INTERNAL_SERVER_ERROR => Kind::Internal,
+            StatusCode::SERVICE_UNAVAILABLE => Kind::Unavailable,
+            _ => Kind::Invalid,
+        };
+        Self::new(fault.status, kind, fault.message.into_owned())
     }
 }
 
@@ -231,11 +240,9 @@ impl InternalFace {
                     Refused::new(StatusCode::BAD_REQUEST, invalid.kind(), invalid.to_string())
                 })?;
                 let (vault, operation) = action.into_operation();
-                let reply = self
-                    .gate
-                    .perform(operator, gate::Request::new(vault, operation))
-                    .await?;
-                let reply = match reply {
+                let request = gate::Request::new(vault, operation);
+                let performed = timeout(self.patience, self.gate.perform(operator, request)).await;
+                let reply = match performed.map_err(|_| Fault::NO_ANSWER)?? {
                     Reply::VaultReady => ActionReply::VaultReady,
                     Reply::Owned(owned) => ActionReply::Owned(owned),
                     Reply::Secret(_) | Reply::Deleted(_) | Reply::Page(_) => {

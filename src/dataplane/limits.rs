@@ -20,8 +20,13 @@ pub struct Limits {
     pub head: Duration,
     /// How long a request's body may take, in all.
     pub body: Duration,
+    /// How long the gate may take, where the store behind it does not answer.
+    pub answer: Duration,
     /// How long the client may leave an answer unread.
     pub unread: Duration,
+    /// After how long a connection is cut that has requests under way and sees none of them end; none where they are meant to
+    /// stay open.
+    pub stuck: Option<Duration>,
     /// How long a connection may be idle on which nobody proved who they are.
     pub idle_unknown: Duration,
     /// How long a connection may be idle.
@@ -46,10 +51,12 @@ impl Limits {
             handshake: Duration::from_secs(10),
             head: Duration::from_secs(10),
             body: Duration::from_secs(10),
+            answer: Duration::from_secs(30),
             unread: Duration::from_secs(30),
+            stuck: Some(Duration::from_secs(90)),
             idle_unknown: Duration::from_secs(15),
             idle: Duration::from_secs(180),
-            streams: 128,
+            streams: 100,
             age: None,
             drain: Duration::from_secs(10),
         }
@@ -62,6 +69,8 @@ impl Limits {
             streams: 4_096,
             age: Some(Duration::from_secs(30 * 60)),
             drain: Duration::from_secs(3),
+            answer: Duration::from_secs(25),
+            stuck: None,
             ..Self::vaults()
         }
     }

@@ -81,6 +81,7 @@ pub(super) async fn run<F: Face>(
     let (open, shaking) = (Census::default(), Census::default());
     let acceptor = TlsAcceptor::from(tls);
     let cut = CancellationToken::new();
+    let mut full = Full::default();
     loop {
         let (stream, peer) = tokio::select! {
             () = stop.cancelled() => break,
@@ -102,6 +103,7 @@ pub(super) async fn run<F: Face>(
             open.enter(address, limits.connections_per_address),
             shaking.enter(address, limits.handshakes_per_address),
         ) else {
+            full.say(counts.listener);
             continue;
         };
         let (acceptor, face, limits, stop) = (
@@ -129,6 +131,31 @@ pub(super) async fn run<F: Face>(
     if timeout(limits.drain, tasks.wait()).await.is_err() {
         tracing::info!("connections that did not end in time are cut");
         cut.cancel();
+    }
+}
+
+/// Says now and then that connections are turned away.
+#[derive(Default)]
+struct Full {
+    said: Option<Instant>,
+    turned_away: u64,
+}
+
+impl Full {
+    fn say(&mut self, listener: labels::Listener) {
+        self.turned_away += 1;
+        if self
+            .said
+            .is_none_or(|said| said.elapsed() > Duration::from_secs(10))
+        {
+            tracing::warn!(
+                ?listener,
+                turned_away = self.turned_away,
+                "connections are turned away: too many are open, in all or from one address"
+            );
+            self.said = Some(Instant::now());
+            self.turned_away = 0;
+        }
     }
 }
 
@@ -211,22 +238,24 @@ async fn watched<C: Future, M>(
     let mut ticks = interval_at(Instant::now() + tick, tick);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut left = limits.age.map(|age| age + jitter(age / 2));
-    let mut retiring = false;
+    let mut cut_at: Option<Instant> = None;
     loop {
         tokio::select! {
             _ = connection.as_mut() => return,
-            () = visitor.leaving.cancelled(), if !retiring => {
-                retiring = true;
+            () = visitor.leaving.cancelled(), if cut_at.is_none() => {
+                // What is under way may end, but a client that does not let it end does not keep its connection.
+                cut_at = Some(Instant::now() + limits.body + limits.answer + limits.unread);
                 retire(connection.as_mut());
             }
             _ = ticks.tick() => {
                 left = left.map(|left| left.saturating_sub(tick));
                 match watch.look(&visitor.pulse, tick) {
+                    _ if cut_at.is_some_and(|at| at <= Instant::now()) => return,
                     Verdict::Keep => if left == Some(Duration::ZERO) {
                         visitor.leaving.cancel();
                     },
                     // Asked to go at the last tick and still here with nothing under way: it does not read our goodbye.
-                    Verdict::Retire if retiring => return,
+                    Verdict::Retire if cut_at.is_some() => return,
                     Verdict::Retire => visitor.leaving.cancel(),
                     Verdict::Cut => return,
                 }

@@ -1,7 +1,7 @@
 //! Whether a connection is alive in a way that we pay for: counted on the way, judged by a tick.
 //!
 //! # Why
-//! A timer for each request's head costs more than the rest of reading it. So the stream itself counts (three relaxed
+//! A timer for each request's head costs more than the rest of reading it. So the stream itself counts (a few relaxed
 //! stores a request), and each connection looks at its counts every few seconds.
 
 use std::io::{self, IoSlice};
@@ -20,6 +20,8 @@ use super::limits::Limits;
 pub(super) struct Pulse {
     /// Requests whose head was read.
     requests: AtomicU32,
+    /// Requests whose answer was wholly handed to the connection.
+    ended: AtomicU32,
     /// Requests whose answer is not wholly handed to the connection.
     under_way: AtomicU32,
     /// Bytes arrived since the last request's head or end.
@@ -55,6 +57,7 @@ impl Pulse {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.0.under_way.fetch_sub(1, Relaxed);
+        self.0.ended.fetch_add(1, Relaxed);
         self.0.arrived.store(0, Relaxed);
     }
 }
@@ -77,10 +80,12 @@ pub(super) struct Watch {
     heads_alone: bool,
     limits: Limits,
     requests: u32,
+    ended: u32,
     written: u32,
     idle: Duration,
     head: Duration,
     blocked: Duration,
+    stuck: Duration,
 }
 
 impl Watch {
@@ -90,10 +95,12 @@ impl Watch {
             heads_alone,
             limits,
             requests: 0,
+            ended: 0,
             written: 0,
             idle: zero,
             head: zero,
             blocked: zero,
+            stuck: zero,
         }
     }
 
@@ -108,7 +115,9 @@ impl Watch {
     pub(super) fn look(&mut self, pulse: &Pulse, passed: Duration) -> Verdict {
         let (requests, written) = (pulse.requests.load(Relaxed), pulse.written.load(Relaxed));
         let is_new = requests != self.requests;
-        let at_rest = pulse.under_way.load(Relaxed) == 0 && !is_new;
+        let under_way = pulse.under_way.load(Relaxed) > 0;
+        let ended = pulse.ended.load(Relaxed);
+        let at_rest = !under_way && !is_new;
         let grow = |since: Duration, while_: bool| if while_ { since + passed } else { Duration::ZERO };
         self.idle = grow(self.idle, at_rest);
         self.head = grow(
@@ -119,7 +128,8 @@ impl Watch {
             self.blocked,
             pulse.blocked.load(Relaxed) && written == self.written,
         );
-        (self.requests, self.written) = (requests, written);
+        self.stuck = grow(self.stuck, under_way && ended == self.ended);
+        (self.requests, self.ended, self.written) = (requests, ended, written);
 
         let known = pulse.known.load(Relaxed);
         let idle_limit = if known {
@@ -127,7 +137,8 @@ impl Watch {
         } else {
             self.limits.idle_unknown
         };
-        if self.head >= self.limits.head || self.blocked >= self.limits.unread {
+        let is_stuck = self.limits.stuck.is_some_and(|limit| self.stuck >= limit);
+        if self.head >= self.limits.head || self.blocked >= self.limits.unread || is_stuck {
             Verdict::Cut
         } else if self.idle >= idle_limit {
             Verdict::Retire
@@ -245,7 +256,7 @@ mod tests {
         let pulse = Arc::new(Pulse::default());
         let request = pulse.begin();
         pulse.arrived.store(1, Relaxed);
-        assert_eq!(falls(&pulse, true), None);
+        assert_eq!(falls(&pulse, true), Some((90, Verdict::Cut)), "but not for ever");
         pulse.blocked.store(true, Relaxed);
         assert_eq!(falls(&pulse, true), Some((30, Verdict::Cut)));
         drop(request);

@@ -106,6 +106,8 @@ pub(super) enum NoRoute {
     BadVersion,
     /// No route has this path.
     Unknown,
+    /// Deleted secrets, which this version neither shows nor recovers nor purges.
+    Deleted,
     /// The path is a route's, the method is not; these are.
     Method(&'static str),
 }
@@ -155,7 +157,11 @@ pub(super) fn find(method: &Method, path: &str) -> Result<Target, NoRoute> {
         }
         allowed = Some(methods_of(segments));
     }
-    let row = best.ok_or_else(|| allowed.map_or(NoRoute::Unknown, NoRoute::Method))?;
+    let row = best.ok_or_else(|| match (allowed, segments.first()) {
+        (Some(methods), _) => NoRoute::Method(methods),
+        (None, Some(first)) if first.eq_ignore_ascii_case("deletedsecrets") => NoRoute::Deleted,
+        (None, _) => NoRoute::Unknown,
+    })?;
     read(row, segments)
 }
 
@@ -434,6 +440,7 @@ mod tests {
         ] {
             assert_eq!(action(&Method::GET, path), Err(NoRoute::Unknown), "{path}");
         }
+        assert_eq!(action(&Method::GET, "/deletedsecrets/a"), Err(NoRoute::Deleted));
         for (method, path, allow) in [
             (Method::HEAD, "/secrets", "GET"),
             (Method::POST, "/secrets/a", "DELETE, GET, PATCH, PUT"),

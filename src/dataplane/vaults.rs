@@ -5,19 +5,21 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, Version, header, request::Parts};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::body;
 use super::fault::{Fault, Hint};
 use super::head::{self, RequestIds};
 use super::host::{Address, BadHost};
-use super::intake::{Intake, discard};
+use super::intake::{Intake, Outlet, discard};
 use super::limits::{BODY_BYTES, Limits};
 use super::listener::{self, Counts, Face, Visitor};
 use super::pulse::UnderWay;
@@ -53,12 +55,14 @@ pub async fn serve_vaults(tcp: TcpListener, tls: Arc<ServerConfig>, vaults: Vaul
         limits,
         metrics,
     } = vaults;
-    let intake = Intake::new(BODY_BYTES, limits.body);
+    let (intake, patience) = (Intake::new(BODY_BYTES, limits.body), limits.answer);
     let face = Arc::new(VaultFace {
         gate,
         hosts,
         authority,
         intake,
+        outlet: Outlet::default(),
+        patience,
         ids: RequestIds::default(),
     });
     let counts = Counts {
@@ -73,6 +77,8 @@ struct VaultFace {
     hosts: HostRule,
     authority: String,
     intake: Intake,
+    outlet: Outlet,
+    patience: Duration,
     ids: RequestIds,
 }
 
@@ -180,13 +186,16 @@ impl VaultFace {
         if client_request_id.is_none() {
             request = request.request_id(id);
         }
-        let reply = self.gate.perform(admitted, request).await?;
+        // A change goes on at the gate all the same.
+        let performed = timeout(self.patience, self.gate.perform(admitted, request)).await;
+        let reply = performed.map_err(|_| Fault::NO_ANSWER)??;
         let link = PageLink {
             api_version: &api_version,
             versions_of: versions_of.as_ref(),
             max_results,
         };
-        reply::write(&reply, address, &link).ok_or(Fault::INTERNAL)
+        let data = reply::write(&reply, address, &link).ok_or(Fault::INTERNAL)?;
+        self.outlet.count(parts.version, data)
     }
 
     async fn operation(

@@ -71,15 +71,15 @@ const TOKEN_SECONDS: i64 = 12 * 3600;
 pub struct Options {
     /// Address of the vaults' listener; loopback alone.
     pub listen: SocketAddr,
-    /// Address of the internal listener, where there is to be one; loopback alone.
-    pub listen_internal: Option<SocketAddr>,
+    /// Address of the internal listener, loopback alone, and what its clients are allowed; none for no such listener.
+    pub internal: Option<(SocketAddr, Limits)>,
     /// Vaults, access policies and secrets, as YAML.
     pub documents: String,
     /// Signs the tokens that are accepted.
     pub issuer: IssuerKey,
     /// Folder of the audit log.
     pub audit_dir: PathBuf,
-    /// What clients are allowed.
+    /// What the vaults' clients are allowed.
     pub limits: Limits,
     /// What time it is.
     pub clock: Clock,
@@ -142,7 +142,7 @@ pub async fn run(config: config::Dev, clock: Clock, stop: CancellationToken) -> 
     };
     let dev = Dev::start(Options {
         listen: config.listen,
-        listen_internal: None,
+        internal: None,
         documents,
         issuer,
         audit_dir: folder.join("audit"),
@@ -165,7 +165,7 @@ impl Dev {
     pub async fn start(options: Options) -> Result<Self, RoleError> {
         let Options {
             listen,
-            listen_internal,
+            internal,
             documents,
             issuer,
             audit_dir,
@@ -267,12 +267,12 @@ impl Dev {
         };
         tasks.spawn(serve_vaults(tcp, tls(&[b"h2", b"http/1.1"])?, face, stop.clone()));
         let mut internal_address = None;
-        if let Some(listen) = listen_internal {
+        if let Some((listen, limits)) = internal {
             let (tcp, address) = bind(listen).await?;
             let face = Internal {
                 gate: Arc::clone(&gate),
                 trust_bundle: authority.bundle_pem().to_owned(),
-                limits: Limits::internal(),
+                limits,
                 metrics: Arc::clone(&metrics),
             };
             tasks.spawn(serve_internal(tcp, tls(&[b"h2"])?, face, stop.clone()));

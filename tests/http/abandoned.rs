@@ -1,8 +1,11 @@
 //! Clients that go away in the middle: what was acknowledged stands, what was begun is carried to its end and on record.
 
 use std::collections::BTreeSet;
+use std::task::Poll;
 use std::time::Duration;
 
+use strongroom::gate::Request;
+use strongroom::model::{AttributesChange, ObjectName, Operation, SecretBytes, SetSecret, Tags};
 use tokio::io::AsyncWriteExt;
 
 use super::client::Endpoint;
@@ -171,6 +174,69 @@ async fn an_http2_stream_that_is_reset_at_any_moment_leaves_what_is_on_record() 
     let set: BTreeSet<_> = found.iter().cloned().collect();
     assert_eq!(set.len(), found.len(), "no version twice");
     assert!(acknowledged.is_subset(&set), "nothing acknowledged is lost");
+    rig.dev.stop().await;
+}
+
+/// Whoever asks the gate may be gone at any of its awaits.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operation_that_is_dropped_after_any_number_of_polls_is_whole_or_never_was() {
+    let rig = Rig::start().await;
+    rig.set("read", "x").await;
+    let connection = rig.dev.gate.connection([127, 0, 0, 1].into());
+    let token = rig.token("writer");
+    let vault = &rig.dev.vaults[0].id;
+    let mut acknowledged = BTreeSet::new();
+    for number in 0..240_u64 {
+        let polls = number % 12;
+        let value = format!("v-{number:05}");
+        let set = Operation::SetSecret(SetSecret {
+            name: ObjectName::parse("a").unwrap(),
+            value: SecretBytes::new(value.clone().into_bytes()),
+            content_type: None,
+            tags: Tags::new(),
+            attributes: AttributesChange::default(),
+        });
+        let get = Operation::GetSecret {
+            name: ObjectName::parse("read").unwrap(),
+            version: None,
+        };
+        for operation in [set, get] {
+            let is_set = matches!(operation, Operation::SetSecret(_));
+            let mut future = Box::pin(async {
+                let admitted = rig.dev.gate.admit(&connection, Some(&token)).await?;
+                let request = Request::new(vault.clone(), operation);
+                rig.dev.gate.perform(admitted, request).await
+            });
+            for _ in 0..polls {
+                if let Poll::Ready(done) = futures::poll!(future.as_mut()) {
+                    done.unwrap();
+                    if is_set {
+                        acknowledged.insert(value.clone());
+                    }
+                    break;
+                }
+                // From nothing to enough for a sync of the disk.
+                tokio::time::sleep(Duration::from_micros(number * 10)).await;
+            }
+        }
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    settle(&rig).await;
+    let found = values(&rig, "a").await;
+    let set: BTreeSet<_> = found.iter().cloned().collect();
+    assert_eq!(set.len(), found.len(), "no version twice");
+    assert!(acknowledged.is_subset(&set), "nothing acknowledged is lost");
+    assert!(!acknowledged.is_empty(), "some were patient enough");
+    let changed = rig
+        .audit()
+        .lines()
+        .filter(|line| line.contains("\"SecretSet\""))
+        .count();
+    assert_eq!(
+        changed,
+        (found.len() + 1) * 2,
+        "each version has its intent and its outcome on record"
+    );
     rig.dev.stop().await;
 }
 

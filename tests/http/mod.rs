@@ -15,6 +15,7 @@ mod canary;
 mod client;
 mod hostile;
 mod matrix;
+mod projection;
 mod secrets;
 mod shapes;
 
@@ -87,11 +88,15 @@ impl Rig {
     }
 
     async fn with(limits: Limits) -> Self {
+        Self::with_both(limits, Limits::internal()).await
+    }
+
+    async fn with_both(limits: Limits, internal: Limits) -> Self {
         strongroom::tls::install_crypto_provider();
         let folder = tempfile::tempdir().unwrap();
         let dev = Dev::start(Options {
             listen: ([127, 0, 0, 1], 0).into(),
-            listen_internal: Some(([127, 0, 0, 1], 0).into()),
+            internal: Some((([127, 0, 0, 1], 0).into(), internal)),
             documents: DOCUMENTS.to_owned(),
             issuer: IssuerKey::generate(SigningAlgorithm::ES256).unwrap(),
             audit_dir: folder.path().join("audit"),

@@ -71,6 +71,13 @@ async fn a_secret_lives_as_in_azure() {
     );
     let days = deleted["scheduledPurgeDate"].as_i64().unwrap() - deleted["deletedDate"].as_i64().unwrap();
     assert_eq!((days, deleted.get("value")), (7 * 86_400, None));
+    let poll = rig
+        .ask("GET", "/deletedsecrets/pw?api-version=7.4", Some(&writer), "")
+        .await;
+    assert_eq!(
+        poll.status, 403,
+        "every SDK takes this for the end of the deletion"
+    );
     let gone = rig.get("pw").await;
     assert_eq!((gone.status, gone.code().as_str()), (404, "SecretNotFound"));
     let put = rig
