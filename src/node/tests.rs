@@ -538,6 +538,10 @@ async fn after_a_revocation_a_mounted_file_keeps_its_last_value_and_is_counted()
         "1"
     );
     assert_eq!(bench.read(&volume, "a"), "1");
+    stream.refuse(Kind::Unauthenticated, "its pod is gone");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let ends = bench.metric("strongroom_file_updates_total{outcome=\"unauthenticated\"}");
+    assert_eq!(ends, "0", "that a pod ends is no revocation");
     stream.files(&[("a", "2")]);
     until("access is given again", || bench.read(&volume, "a") == "2").await;
     until("and measured", || {

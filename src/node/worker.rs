@@ -434,7 +434,19 @@ impl Task {
         let message = for_a_person(&refused.message);
         let kind = refused.kind;
         let pod = &self.volume.pod;
-        if self.mounted.is_some() && self.status.borrow().refused_since.is_none() {
+        let news = self.mounted.is_some()
+            && self.status.borrow().answer
+                != Answer::Refused {
+                    kind,
+                    message: Arc::clone(&message),
+                };
+        if news && kind == Kind::Unauthenticated {
+            // How every pod ends: its token does before the kubelet unmounts. If it lasts, its age is measured.
+            tracing::info!(
+                volume = %self.volume.id, namespace = pod.namespace, pod = pod.name,
+                "the pod's token is accepted no more; the mounted files stay as they are"
+            );
+        } else if news {
             self.host.metrics.file_update(Some(kind));
             tracing::warn!(
                 volume = %self.volume.id, namespace = pod.namespace, pod = pod.name, reason = kind.reason(),
