@@ -32,8 +32,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const TCP_TIMEOUT: Duration = Duration::from_secs(15);
 /// Idle connections kept: as many as bursts of writes use at once, so that a burst opens no new ones.
 const IDLE_CONNECTIONS: usize = 128;
-/// The largest answer taken: a page of 500 pods is some 10 MiB.
-const MAX_ANSWER: usize = 64 * 1024 * 1024;
+/// The largest answer taken, in bytes.
+pub(crate) const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
 /// A request to the API server that did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

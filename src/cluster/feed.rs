@@ -19,15 +19,13 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout};
 
-use crate::world::{Feed as Kind, Standing};
+use crate::world::{Feed as Kind, Shared};
 
 use super::api::{Api, ApiError, Ask, Reason};
 use super::jitter;
 use super::position::{Next, Pace, Position, Progress, Seen};
 use super::wire::{Object, Page, PageMetadata, Told, WatchBody, revision, told};
 
-/// Objects a page of a list.
-const PAGE: u32 = 500;
 /// How much longer than asked a watch may run before it counts as dead.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long one page of a list may take.
@@ -60,6 +58,8 @@ pub(crate) struct Source {
     pub path: String,
     /// Whether metadata is enough.
     pub metadata_only: bool,
+    /// Objects a page of a list.
+    pub page: u32,
 }
 
 impl Source {
@@ -90,26 +90,8 @@ pub(crate) struct Feed {
     api: Api,
     source: Source,
     pace: Pace,
-    standing: Arc<dyn AsStanding>,
-    shared: Mutex<State>,
-}
-
-/// Where the mark of freshness is kept.
-pub(crate) trait AsStanding: Send + Sync {
-    /// It.
-    fn standing(&self) -> &Standing;
-}
-
-impl AsStanding for crate::world::Shared {
-    fn standing(&self) -> &Standing {
-        &self.standing
-    }
-}
-
-impl AsStanding for Standing {
-    fn standing(&self) -> &Standing {
-        self
-    }
+    world: Arc<Shared>,
+    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
@@ -124,13 +106,13 @@ struct RolledBack;
 
 impl Feed {
     /// A feed that has not begun.
-    pub(crate) fn new(api: Api, source: Source, pace: Pace, standing: Arc<dyn AsStanding>) -> Self {
+    pub(crate) fn new(api: Api, source: Source, pace: Pace, world: Arc<Shared>) -> Self {
         Self {
             api: api.with_deadline(LIST_DEADLINE),
             source,
             pace,
-            standing,
-            shared: Mutex::default(),
+            world,
+            state: Mutex::default(),
         }
     }
 
@@ -146,7 +128,7 @@ impl Feed {
             "StoreRolledBack: the API server shows an earlier state than was seen before, as after a restore of etcd; \
              nothing is served until this process is restarted"
         );
-        self.standing.standing().store_rolled_back();
+        self.world.standing.store_rolled_back();
     }
 
     async fn follow<S: Sink>(&self, sink: &mut S) -> RolledBack {
@@ -178,7 +160,7 @@ impl Feed {
         if matches!(next, Next::Watch(..)) {
             sink.swap(revision).await;
             let fresh = self.state(|s| s.progress.listed(began, revision));
-            self.standing.standing().mark(self.source.kind, fresh);
+            self.world.standing.mark(self.source.kind, fresh);
         }
         next
     }
@@ -189,7 +171,10 @@ impl Feed {
         loop {
             let page: Page<S::Object> = self
                 .api
-                .read(self.ask_list(PAGE, token.as_deref()).ask(&self.source))
+                .read(
+                    self.ask_list(self.source.page, token.as_deref())
+                        .ask(&self.source),
+                )
                 .await?;
             sink.page(page.items.unwrap_or_default());
             match page.metadata.next() {
@@ -230,7 +215,7 @@ impl Feed {
                 }
                 sink.told(event);
                 if let Some(fresh) = self.state(|s| s.progress.reached(revision)) {
-                    self.standing.standing().mark(self.source.kind, fresh);
+                    self.world.standing.mark(self.source.kind, fresh);
                 }
             }
             Ok(None)
@@ -238,7 +223,7 @@ impl Feed {
         match timeout(self.pace.watch + GRACE, run).await {
             Ok(Ok(Some(next))) => next,
             Ok(Ok(None)) => {
-                let age = self.standing.standing().age(self.source.kind, Instant::now());
+                let age = self.world.standing.age(self.source.kind, Instant::now());
                 let ended = Seen::Ended {
                     lasted: began.elapsed(),
                     overdue: age.is_some_and(|age| age > self.pace.overdue),
@@ -264,7 +249,7 @@ impl Feed {
                         return RolledBack;
                     }
                     if let Some(fresh) = self.state(|s| s.progress.probed(began, revision)) {
-                        self.standing.standing().mark(self.source.kind, fresh);
+                        self.world.standing.mark(self.source.kind, fresh);
                     }
                 }
                 Err(error) => {
@@ -295,7 +280,7 @@ impl Feed {
 
     /// Never held over an await, and never by a request.
     fn state<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        change(&mut self.shared.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -1,10 +1,11 @@
 //! The feeds of `serve`: which kinds are followed, and where each change goes.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, FutureExt};
 use k8s_openapi::api::core;
 use kube::core::{DeserializeGuard, PartialObjectMeta, Resource};
 use tokio::task::JoinSet;
@@ -24,6 +25,10 @@ use super::pods::PodObject;
 use super::position::Pace;
 use super::sealed_records::{self, RecordObject};
 use super::wire::{Object, Told};
+
+/// Objects a page of a list: of pods that is some MiB.
+const PAGE: u32 = 250;
+const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// Where sealed records go: the engine, wired by `roles`.
 pub trait RecordSink: Send + Sync + 'static {
@@ -67,12 +72,7 @@ pub async fn run_feeds(config: FeedsConfig, world: Arc<Shared>, records: Arc<dyn
     for feed in plan.feeds(&config.release_namespace, &declared, records) {
         tasks.spawn(feed);
     }
-    while let Some(ended) = tasks.join_next().await {
-        if let Err(error) = ended {
-            // What this feed knew grows stale, and requests are refused by that.
-            tracing::error!(%error, "a feed ended by a defect");
-        }
-    }
+    while tasks.join_next().await.is_some() {}
 }
 
 async fn show_ages(world: Arc<Shared>, metrics: Arc<Metrics>) {
@@ -105,11 +105,11 @@ impl Plan {
             kind,
             path,
             metadata_only: false,
+            page: PAGE,
         };
         let metadata = |kind, path| Source {
-            kind,
-            path,
             metadata_only: true,
+            ..whole(kind, path)
         };
         let world = || Arc::clone(&self.world);
         [
@@ -144,14 +144,24 @@ impl Plan {
     }
 
     fn feed<K: Keeper>(&self, source: Source, keeper: K) -> BoxFuture<'static, ()> {
-        let sink = Listing {
-            keeper: Arc::new(keeper),
-            shadow: Vec::new(),
-            kind: source.kind,
-            metrics: Arc::clone(&self.metrics),
+        let (api, pace, world) = (self.api.clone(), self.pace, Arc::clone(&self.world));
+        let (metrics, keeper) = (Arc::clone(&self.metrics), Arc::new(keeper));
+        let begin = move || {
+            let sink = Listing {
+                keeper: Arc::clone(&keeper),
+                shadow: Vec::new(),
+                kind: source.kind,
+                metrics: Arc::clone(&metrics),
+            };
+            Feed::new(api.clone(), source.clone(), pace, Arc::clone(&world)).run(sink)
         };
-        let standing = Arc::clone(&self.world);
-        Box::pin(Feed::new(self.api.clone(), source, self.pace, standing).run(sink))
+        Box::pin(async move {
+            // A feed that never began again would leave nothing but a restart; what it knew grows stale meanwhile.
+            while AssertUnwindSafe(begin()).catch_unwind().await.is_err() {
+                tracing::error!("a feed ended by a defect and begins anew");
+                sleep(AGAIN_AFTER).await;
+            }
+        })
     }
 }
 

@@ -26,8 +26,8 @@ use crate::telemetry::metrics::StoreWrite;
 use super::api::{Api, ApiError, Ask, Reason};
 use super::wire::{Object, Page, Told, WatchBody, revision, told};
 
-/// Records a page of a list: at most 100 of the largest stay within a page's size limit.
-const PAGE: u32 = 60;
+/// Records a page of a list: as many of the largest as stay within the limit of an answer.
+pub(crate) const PAGE: u32 = 60;
 /// How often a list is begun anew when its snapshot went away while it was read.
 const LIST_ATTEMPTS: usize = 3;
 /// How long a watch runs before it is renewed inside the stream.
@@ -490,6 +490,12 @@ mod tests {
             .filter_map(properties)
             .collect();
         assert_eq!(allowed, [serde_json::json!(MAX_ENVELOPE.div_ceil(3) * 4)]);
+    }
+
+    #[test]
+    fn a_page_of_the_largest_records_is_still_taken() {
+        let record = MAX_ENVELOPE.div_ceil(3) * 4 + 4096;
+        assert!(record * usize::try_from(PAGE).unwrap() < crate::cluster::api::MAX_ANSWER);
     }
 
     #[test]
