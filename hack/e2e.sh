@@ -16,7 +16,7 @@ began=$(date +%s)
 for group in e2e::side_by_side cluster e2e::one_by_one; do
 	step "tests on the cluster: $group"
 	threads=6
-	[ "$group" = e2e::side_by_side ] || threads=1
+	[ "$group" != e2e::one_by_one ] || threads=1
 	cargo test --quiet --locked --test integration -- --ignored "$group::${1:-}" \
 		--test-threads "$threads" --nocapture || fail "a test on the cluster failed"
 done

@@ -88,6 +88,8 @@ impl Source {
 /// A feed at work.
 pub(crate) struct Feed {
     api: Api,
+    /// The same connection, patient enough for a page of a list.
+    lists: Api,
     source: Source,
     pace: Pace,
     world: Arc<Shared>,
@@ -108,7 +110,8 @@ impl Feed {
     /// A feed that has not begun.
     pub(crate) fn new(api: Api, source: Source, pace: Pace, world: Arc<Shared>) -> Self {
         Self {
-            api: api.with_deadline(LIST_DEADLINE),
+            lists: api.clone().with_deadline(LIST_DEADLINE),
+            api,
             source,
             pace,
             world,
@@ -169,13 +172,8 @@ impl Feed {
         sink.begin();
         let mut token: Option<String> = None;
         loop {
-            let page: Page<S::Object> = self
-                .api
-                .read(
-                    self.ask_list(self.source.page, token.as_deref())
-                        .ask(&self.source),
-                )
-                .await?;
+            let path = self.list_path(self.source.page, token.as_deref());
+            let page: Page<S::Object> = self.lists.read(self.ask_list(&path)).await?;
             sink.page(page.items.unwrap_or_default());
             match page.metadata.next() {
                 Some(next) => token = Some(next.to_owned()),
@@ -184,13 +182,20 @@ impl Feed {
         }
     }
 
-    fn ask_list(&self, limit: u32, token: Option<&str>) -> ListPath {
+    fn list_path(&self, limit: u32, token: Option<&str>) -> String {
         let path = &self.source.path;
-        ListPath(match token {
+        match token {
             // Tokens are base64 of the URL-safe alphabet.
             Some(token) => format!("{path}?limit={limit}&continue={token}"),
             None => format!("{path}?limit={limit}"),
-        })
+        }
+    }
+
+    fn ask_list<'a>(&self, path: &'a str) -> Ask<'a> {
+        Ask {
+            accept: self.source.list_accept(),
+            ..Ask::get(path)
+        }
     }
 
     async fn watch<S: Sink>(&self, from: u64, sink: &mut S) -> Next {
@@ -236,11 +241,12 @@ impl Feed {
     }
 
     async fn probe(&self) -> RolledBack {
+        let path = self.list_path(1, None);
         loop {
             sleep(self.pace.probe).await;
             let seen = self.state(|s| s.position.highest());
             let began = Instant::now();
-            let asked: Result<Head, ApiError> = self.api.read(self.ask_list(1, None).ask(&self.source)).await;
+            let asked: Result<Head, ApiError> = self.api.read(self.ask_list(&path)).await;
             let found = asked.and_then(|head| revision(&head.metadata.resource_version));
             match found {
                 Ok(revision) => {
@@ -281,18 +287,6 @@ impl Feed {
     /// Never held over an await, and never by a request.
     fn state<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// The path of one page, kept for as long as it is asked for.
-struct ListPath(String);
-
-impl ListPath {
-    fn ask(&self, source: &Source) -> Ask<'_> {
-        Ask {
-            accept: source.list_accept(),
-            ..Ask::get(&self.0)
-        }
     }
 }
 
