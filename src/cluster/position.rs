@@ -72,7 +72,10 @@ pub(crate) enum Next {
 /// Relists of several feeds and replicas are spread over this long.
 const RELIST_SPREAD: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Short, since it is how late a feed notices that the API server is back; two or three replicas ask.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The longest pause that the API server may ask for.
+const LONGEST_ASKED: Duration = Duration::from_secs(10);
 /// A watch that ends sooner counts as failed, so that a broken proxy is not asked in a tight loop.
 const SHORTEST_WATCH: Duration = Duration::from_secs(1);
 
@@ -126,7 +129,7 @@ impl Position {
                 self.relist(pause.max(RELIST_SPREAD))
             }
             Seen::Failed(asked) => {
-                let pause = self.pause().max(asked.unwrap_or_default()).min(LONGEST_PAUSE);
+                let pause = self.pause().max(asked.unwrap_or_default().min(LONGEST_ASKED));
                 self.resume(pause)
             }
         }
@@ -235,7 +238,7 @@ mod tests {
             (Seen::Garbled, Next::List(RELIST_SPREAD)),
             (Seen::Failed(None), Next::Watch(10, FIRST_PAUSE)),
             (Seen::Failed(Some(second)), Next::Watch(10, second)),
-            (Seen::Failed(Some(second * 3600)), Next::Watch(10, LONGEST_PAUSE)),
+            (Seen::Failed(Some(second * 3600)), Next::Watch(10, LONGEST_ASKED)),
             (Seen::Listed(9), Next::RolledBack),
             (Seen::Listed(10), Next::Watch(10, NOW)),
             (
@@ -279,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_to_five_seconds_and_start_anew_after_progress() {
+    fn pauses_grow_to_two_seconds_and_start_anew_after_progress() {
         let mut position = at(1);
         let pauses: Vec<u128> = (0..8)
             .map(|_| match position.after(Seen::Failed(None)) {
@@ -287,7 +290,7 @@ mod tests {
                 other => panic!("{other:?}"),
             })
             .collect();
-        assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        assert_eq!(pauses, [100, 200, 400, 800, 1600, 2000, 2000, 2000]);
         position.after(Seen::Told(2));
         assert_eq!(position.after(Seen::Failed(None)), Next::Watch(2, FIRST_PAUSE));
     }

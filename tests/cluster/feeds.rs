@@ -1,45 +1,44 @@
 //! The feeds: they show what was written, prove how fresh they are, and heal.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::{StreamExt, stream};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::{Patch, PatchParams};
 use strongroom::cluster::{Api, FeedsConfig, RecordSink, run_feeds};
 use strongroom::identity::AccountRef;
 use strongroom::model::{Namespace, VaultId, VaultName};
 use strongroom::store::{Record, RecordName, SealedStore, Stamp, StoreEvent};
+use strongroom::telemetry::Metrics;
 use strongroom::world::{Feed, Shared, Standing};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::proxy::{Cable, Proxy};
-use super::{metrics, record_name, release, serve_api, serve_config, spread, store, unique};
-use crate::e2e::harness::{Tenant, eventually, policy, tenant};
+use super::{config, metrics, record_name, release, serve_api, serve_config, spread, store, unique};
+use crate::e2e::harness::{Tenant, eventually, kubectl, policy, tenant};
 
 /// Keeps what the feed tells.
-struct Recorder {
-    told: mpsc::UnboundedSender<(Instant, StoreEvent)>,
-    lists: AtomicUsize,
-}
+struct Recorder(mpsc::UnboundedSender<(Instant, StoreEvent)>);
 
 impl RecordSink for Recorder {
     fn replace_all(&self, records: Vec<Record>, _: u64) {
-        self.lists.fetch_add(1, Ordering::SeqCst);
         for record in records {
-            let _ = self.told.send((Instant::now(), StoreEvent::Put(record)));
+            let _ = self.0.send((Instant::now(), StoreEvent::Put(record)));
         }
     }
 
     fn apply(&self, event: &StoreEvent) {
-        let _ = self.told.send((Instant::now(), event.clone()));
+        let _ = self.0.send((Instant::now(), event.clone()));
     }
 }
 
 struct Followed {
     world: Arc<Shared>,
-    recorder: Arc<Recorder>,
+    metrics: Arc<Metrics>,
     told: mpsc::UnboundedReceiver<(Instant, StoreEvent)>,
     running: JoinHandle<()>,
 }
@@ -53,21 +52,14 @@ impl Drop for Followed {
 async fn follow(api: Api, bound: Duration) -> Followed {
     let world = Arc::new(Shared::new(Standing::new(Instant::now(), bound)));
     let (sender, told) = mpsc::unbounded_channel();
-    let recorder = Arc::new(Recorder {
-        told: sender,
-        lists: AtomicUsize::new(0),
-    });
+    let metrics = metrics();
     let config = FeedsConfig {
         api,
         release_namespace: release(),
         staleness_bound: bound,
-        metrics: metrics(),
+        metrics: Arc::clone(&metrics),
     };
-    let running = tokio::spawn(run_feeds(
-        config,
-        Arc::clone(&world),
-        Arc::clone(&recorder) as Arc<dyn RecordSink>,
-    ));
+    let running = tokio::spawn(run_feeds(config, Arc::clone(&world), Arc::new(Recorder(sender))));
     let began = Instant::now();
     while let Err(out) = world.standing.check(Instant::now()) {
         assert!(began.elapsed() < Duration::from_secs(10), "{out}");
@@ -76,7 +68,7 @@ async fn follow(api: Api, bound: Duration) -> Followed {
     println!("all six lists were read in {:?}", began.elapsed());
     Followed {
         world,
-        recorder,
+        metrics,
         told,
         running,
     }
@@ -97,6 +89,14 @@ impl Followed {
         timeout(Duration::from_secs(30), look)
             .await
             .expect("the feed never told")
+    }
+
+    /// How often a feed has read a complete list.
+    fn lists(&self, feed: Feed) -> u64 {
+        let text = String::from_utf8(self.metrics.text().unwrap()).unwrap();
+        let start = format!("strongroom_feed_lists_total{{feed=\"{}\"}} ", feed.as_str());
+        let count = text.lines().find_map(|line| line.strip_prefix(&start));
+        count.expect("lists are counted").parse().unwrap()
     }
 
     /// The oldest that any feed was during this time.
@@ -122,9 +122,9 @@ async fn the_feed_shows_own_writes_within_milliseconds() {
     let mut stamp = store.create(&name, Bytes::from(vec![0; 2048])).await.unwrap();
     followed.saw(&name, &stamp).await;
     let mut lags = Vec::new();
-    for _ in 0..100 {
+    for n in 1..=100 {
         stamp = store
-            .update(&name, &stamp, Bytes::from(vec![1; 2048]))
+            .update(&name, &stamp, Bytes::from(vec![n; 2048]))
             .await
             .unwrap();
         let answered = Instant::now();
@@ -145,11 +145,9 @@ async fn idle_feeds_prove_that_they_are_fresh() {
         let oldest = followed.oldest_within(Duration::from_secs(25)).await;
         println!("bound {bound} s: the oldest that any of six idle feeds became in 25 s: {oldest:.1?}");
         assert!(oldest < Duration::from_secs(limit));
-        assert_eq!(
-            followed.recorder.lists.load(Ordering::SeqCst),
-            1,
-            "no feed had to read all anew"
-        );
+        for feed in Feed::ALL {
+            assert_eq!(followed.lists(feed), 1, "no feed had to read all anew");
+        }
     }
 }
 
@@ -262,11 +260,9 @@ async fn a_cut_cable_makes_feeds_stale_by_the_bound_and_they_heal_when_it_is_who
         );
         store.delete(&name, &stamp).await.unwrap();
     }
-    assert_eq!(
-        followed.recorder.lists.load(Ordering::SeqCst),
-        1,
-        "a short cut needs no list"
-    );
+    for feed in Feed::ALL {
+        assert_eq!(followed.lists(feed), 1, "a short cut needs no list");
+    }
 }
 
 /// The API server's watch cache forgets events once it is full and they are older than 75 s, so this takes a while.
@@ -275,36 +271,49 @@ async fn a_cut_cable_makes_feeds_stale_by_the_bound_and_they_heal_when_it_is_who
 async fn a_feed_whose_revision_was_forgotten_reads_all_anew() {
     let config = serve_config().await;
     let proxy = Proxy::before(&config).await;
-    let mut followed = follow(
-        Api::connect(&proxy.through(config)).unwrap(),
-        Duration::from_secs(3600),
-    )
-    .await;
-    let store = store(&serve_api().await);
-    let name = record_name(&unique("old"));
-    let mut stamp = store.create(&name, Bytes::from_static(b"0")).await.unwrap();
-    followed.saw(&name, &stamp).await;
+    let through = Api::connect(&proxy.through(config)).unwrap();
+    let followed = follow(through, Duration::from_secs(3600)).await;
+    let namespace = Namespace::parse(&unique("forgotten-")).unwrap();
+    kubectl(&["create", "namespace", namespace.as_str()], None).ok();
+    sleep(Duration::from_secs(1)).await;
     proxy.is(Cable::Hole);
-    for (updates, pause) in [(300, 80), (1200, 0)] {
-        for _ in 0..updates {
-            stamp = store
-                .update(&name, &stamp, Bytes::from_static(b"1"))
+    kubectl(
+        &["-n", namespace.as_str(), "create", "serviceaccount", "app"],
+        None,
+    )
+    .ok();
+    sleep(Duration::from_secs(80)).await;
+    annotate(&namespace, "app", 1500).await;
+    proxy.is(Cable::Whole);
+    let account = AccountRef {
+        namespace: namespace.clone(),
+        name: Arc::from("app"),
+    };
+    in_world(&followed, "the account that was made meanwhile is there", |w| {
+        w.liveness.account(&account).cloned()
+    });
+    kubectl(&["delete", "namespace", namespace.as_str(), "--wait=false"], None).ok();
+    assert_eq!(followed.lists(Feed::ServiceAccounts), 2, "it was read by a list");
+    assert_eq!(
+        followed.lists(Feed::SealedRecords),
+        1,
+        "what was not forgotten was not read anew"
+    );
+}
+
+async fn annotate(namespace: &Namespace, account: &str, times: usize) {
+    let client = kube::Client::try_from(config().await).unwrap();
+    let accounts: kube::Api<ServiceAccount> = kube::Api::namespaced(client, namespace.as_str());
+    let annotate = |n: usize| {
+        let accounts = &accounts;
+        async move {
+            let patch = serde_json::json!({ "metadata": { "annotations": { "n": n.to_string() } } });
+            let parameters = PatchParams::default();
+            accounts
+                .patch_metadata(account, &parameters, &Patch::Merge(patch))
                 .await
                 .unwrap();
         }
-        sleep(Duration::from_secs(pause)).await;
-    }
-    proxy.is(Cable::Whole);
-    let whole = Instant::now();
-    followed.saw(&name, &stamp).await;
-    println!(
-        "the newest state was there {:.1?} after the cable was whole",
-        whole.elapsed()
-    );
-    assert_eq!(
-        followed.recorder.lists.load(Ordering::SeqCst),
-        2,
-        "it was read by a list"
-    );
-    store.delete(&name, &stamp).await.unwrap();
+    };
+    stream::iter(0..times).for_each_concurrent(16, annotate).await;
 }
