@@ -17,4 +17,7 @@ helm upgrade --install strongroom "$REPO/charts/strongroom" --namespace strongro
 		--selector app.kubernetes.io/name=strongroom >&2
 	fail "Strongroom did not become ready; see the pods and their logs above"
 }
+# Helm counts a DaemonSet as ready that may have one node unavailable: on one node, always.
+kubectl --namespace strongroom-system rollout status daemonset/strongroom-node --timeout=120s >/dev/null ||
+	fail "the node plugin did not become ready: kubectl -n strongroom-system describe pods"
 step "Strongroom runs in namespace strongroom-system"

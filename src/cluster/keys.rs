@@ -57,8 +57,13 @@ impl KeysError {
 
 /// The API server's key set, kept current. Look-ups take no lock and do no I/O.
 pub struct ClusterKeys {
-    api: Api,
     issuers: Vec<Arc<str>>,
+    published: Arc<Published>,
+}
+
+/// What the API server publishes.
+struct Published {
+    api: Api,
     known: ArcSwap<Known>,
     /// When a fetch last began, and whether it succeeded. One fetch at a time: who waited for it takes its result.
     last: Mutex<Last>,
@@ -96,14 +101,17 @@ impl ClusterKeys {
             published,
             generation: 1,
         };
-        Ok(Self {
+        let published = Published {
             api,
-            issuers,
             known: ArcSwap::from_pointee(known),
             last: Mutex::new(Last {
                 began,
                 succeeded: true,
             }),
+        };
+        Ok(Self {
+            issuers,
+            published: Arc::new(published),
         })
     }
 
@@ -116,17 +124,19 @@ impl ClusterKeys {
     /// Fetches the keys every five minutes until dropped.
     pub async fn keep_current(self: Arc<Self>) {
         loop {
-            let pause = if self.last.lock().await.succeeded {
+            let pause = if self.published.last.lock().await.succeeded {
                 FETCH_EVERY - jitter(FETCH_EVERY / 10)
             } else {
                 AGAIN_AFTER
             };
             sleep(pause).await;
             // Failures are told where they happen; the keys known so far go on being used.
-            let _ = self.fetch_anew(Duration::ZERO).await;
+            let _ = self.published.fetch_anew(Duration::ZERO).await;
         }
     }
+}
 
+impl Published {
     async fn fetch_anew(&self, cooldown: Duration) -> Result<(), Unavailable> {
         let mut last = self.last.lock().await;
         if last.began.elapsed() < cooldown {
@@ -167,15 +177,23 @@ impl ClusterKeys {
 impl KeySets for ClusterKeys {
     fn find(&self, issuer: &str, kid: &str) -> Option<Arc<VerificationKey>> {
         let ours = self.issuers.iter().any(|known| **known == *issuer);
-        ours.then(|| self.known.load().set.key(kid).cloned()).flatten()
+        ours.then(|| self.published.known.load().set.key(kid).cloned())
+            .flatten()
     }
 
     fn refresh(&self) -> BoxFuture<'_, Result<(), Unavailable>> {
-        self.fetch_anew(COOLDOWN).boxed()
+        // On a task of its own: whoever asked and hangs up must not leave a fetch behind that never ended, for which others
+        // would be refused until the cooldown is over.
+        let published = Arc::clone(&self.published);
+        async move {
+            let fetch = tokio::spawn(async move { published.fetch_anew(COOLDOWN).await });
+            fetch.await.unwrap_or(Err(Unavailable))
+        }
+        .boxed()
     }
 
     fn generation(&self) -> u64 {
-        self.known.load().generation
+        self.published.known.load().generation
     }
 }
 

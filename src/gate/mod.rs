@@ -12,6 +12,8 @@ mod request;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use tokio_util::task::TaskTracker;
+
 use crate::audit::{About, Asked, AuditLog, Outcome};
 use crate::engine::Engine;
 use crate::identity::{ConnectionMemory, Identity, Proof};
@@ -46,6 +48,7 @@ pub struct GateParts {
 /// The door.
 pub struct Gate {
     parts: GateParts,
+    changes: TaskTracker,
 }
 
 /// What is remembered for the life of a connection: where it comes from, and the last token that was good.
@@ -103,8 +106,11 @@ impl Node {
 impl Gate {
     /// A gate of these parts.
     #[must_use]
-    pub const fn new(parts: GateParts) -> Self {
-        Self { parts }
+    pub fn new(parts: GateParts) -> Self {
+        Self {
+            parts,
+            changes: TaskTracker::new(),
+        }
     }
 
     /// What time it is for whoever stands before the gate.
@@ -270,10 +276,22 @@ impl Gate {
             // On a task of its own from before its intent is on record: nobody who leaves can stop it half-way.
             Class::Change => {
                 let gate = Arc::clone(self);
-                let done = tokio::spawn(async move { gate.do_on_record(about, permit, now).await });
+                let done = self
+                    .changes
+                    .spawn(async move { gate.do_on_record(about, permit, now).await });
                 done.await
                     .unwrap_or_else(|_| Err(Refusal::internal("the change ended without an outcome")))
             }
+        }
+    }
+
+    /// Waits for the changes that are under way, whoever asked for them is there or not, and for their outcomes to be on
+    /// record. To be called once nobody asks any more.
+    pub async fn settle(&self) {
+        self.changes.close();
+        self.changes.wait().await;
+        if self.parts.audit.flush().await.is_err() {
+            tracing::error!("the last lines of the audit log could not be written");
         }
     }
 

@@ -10,7 +10,9 @@ mod vault_policy;
 
 use std::sync::Arc;
 
-use crate::model::{Caller, Kind, Operation, OperationName, VaultEntry, VaultId};
+use crate::model::{
+    Caller, DeleteOwned, EnsureGeneratedSecret, Kind, Operation, OperationName, VaultEntry, VaultId,
+};
 
 pub use permissions::{Permissions, SecretPermission, UnknownPermission};
 pub use permit::{Permit, Rule};
@@ -53,7 +55,7 @@ pub enum Denial {
         /// What was asked.
         operation: OperationName,
     },
-    /// `operate` asked for a Vault resource that `serve` does not see under that UID.
+    /// `operate` asked for a Vault resource, or in the name of a namespace, that `serve` does not see under that UID.
     #[error("vault {vault} is not the resource for which this was asked")]
     AnotherResource {
         /// The vault asked.
@@ -154,6 +156,15 @@ impl Index {
             }
             (Caller::Operator, Required::OperatorList) => match operation {
                 Operation::EnsureVault(ensure) if ensure.resource_uid != vault.uid => {
+                    Err(Denial::AnotherResource {
+                        vault: vault.id.clone(),
+                    })
+                }
+                Operation::EnsureGeneratedSecret(EnsureGeneratedSecret { owner, .. })
+                | Operation::DeleteOwned(DeleteOwned { owner, .. })
+                    if owner.namespace_uid != vault.namespace_uid
+                        || owner.namespace != vault.id.namespace =>
+                {
                     Err(Denial::AnotherResource {
                         vault: vault.id.clone(),
                     })

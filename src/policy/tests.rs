@@ -5,8 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    EnsureVault, Namespace, ObjectName, PageRequest, PodRef, ServiceAccountCaller, Uid, UnixSeconds,
-    VaultName, VaultSettings,
+    DeleteOwned, EnsureVault, Namespace, ObjectName, Owner, PageRequest, PodRef, ServiceAccountCaller, Uid,
+    UnixSeconds, VaultName, VaultSettings,
 };
 
 fn vault(namespace: &str) -> Arc<VaultEntry> {
@@ -167,6 +167,32 @@ fn the_operator_has_its_list_and_reads_no_value() {
             .decide(&app, &vault("shop"), ensure("vault-uid"), 1)
             .is_err()
     );
+}
+
+#[test]
+fn the_operator_makes_and_deletes_only_for_the_namespace_that_the_vault_is_of() {
+    let operator = Arc::new(Caller::Operator);
+    let delete = |namespace: &str, uid: &str| {
+        Operation::DeleteOwned(DeleteOwned {
+            name: name(),
+            owner: Owner {
+                namespace: Namespace::parse(namespace).unwrap(),
+                namespace_uid: Uid::new(uid),
+                resource: "db-password".to_owned(),
+            },
+        })
+    };
+    let decide = |operation| index(Vec::new()).decide(&operator, &vault("shop"), operation, 1);
+    assert!(decide(delete("shop", "namespace-uid")).is_ok());
+    for (namespace, uid) in [
+        ("shop", "the namespace of that name before"),
+        ("other", "namespace-uid"),
+    ] {
+        assert!(matches!(
+            decide(delete(namespace, uid)),
+            Err(Denial::AnotherResource { .. })
+        ));
+    }
 }
 
 proptest! {

@@ -113,6 +113,7 @@ fn spawn_until(stop: &CancellationToken, work: impl Future<Output = ()> + Send +
 
 /// Tries until it succeeds or fails by something that waiting does not heal. What it waits for is logged.
 async fn patiently<T, E, F>(
+    stop: &CancellationToken,
     what: &'static str,
     mut attempt: impl FnMut() -> F,
     kind: impl Fn(&E) -> Kind,
@@ -127,7 +128,10 @@ where
             Ok(done) => return Ok(done),
             Err(error) if kind(&error) == Kind::Unavailable => {
                 tracing::warn!(%error, what, "not yet; trying again");
-                tokio::time::sleep(pause).await;
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = stop.cancelled() => return Err("this process was asked to stop meanwhile").attempting(what),
+                }
                 pause = (pause * 2).min(Duration::from_secs(5));
             }
             Err(error) => return Err(error).attempting(what),

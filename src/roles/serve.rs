@@ -43,6 +43,7 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
     let api = Api::infer().await.attempting("finding the API server")?;
 
     let root = patiently(
+        &stop,
         "reading the root key",
         || root_key(&api, &namespace),
         |e| e.kind(),
@@ -61,6 +62,7 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
         Arc::clone(&metrics),
     ));
     let installation = patiently(
+        &stop,
         "opening the store",
         || load_or_create(&*store, &root.key, root.created, clock.now().wall),
         |e| e.kind(),
@@ -70,6 +72,7 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
     let internal_hosts = HostRule::internal(&namespace, &config.cluster_domain);
     let (sealing, permitted) = (root.key.sealing_key(), vault_hosts.permitted());
     let authority = patiently(
+        &stop,
         "opening the certificate authority",
         || Authority::load_or_create(&*store, &sealing, &installation.id, &permitted, clock.now().wall),
         |e| e.kind(),
@@ -77,6 +80,7 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
     .await?;
     let authority = Arc::new(authority);
     let keys = patiently(
+        &stop,
         "reading the cluster's token keys",
         || ClusterKeys::fetch(api.clone(), Vec::new()),
         |e| e.kind(),
@@ -88,6 +92,7 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
         config.staleness_bound,
     )));
     if patiently(
+        &stop,
         "reading the API server's time",
         || clock_off(&api, &clock),
         |e| e.kind(),
@@ -189,7 +194,7 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
         internal_tcp,
         internal_tls,
         Internal {
-            gate,
+            gate: Arc::clone(&gate),
             limits: Limits::internal(),
             trust_bundle: authority.bundle_pem().to_owned(),
             metrics,
@@ -205,6 +210,9 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
         () = async { stop.cancelled().await; tokio::time::sleep(GRACE).await } => {
             tracing::warn!("some requests were still under way when the time to end them was over");
         }
+    }
+    if tokio::time::timeout(GRACE, gate.settle()).await.is_err() {
+        tracing::warn!("some changes were still under way when this process had to end");
     }
     Ok(())
 }

@@ -40,12 +40,8 @@ impl Drop for Tenant {
         println!("{}: {:.1} s", self.test, took.as_secs_f64());
         if std::thread::panicking() {
             self.tell_what_is_there();
-        } else {
-            assert!(
-                took < Duration::from_secs(60),
-                "{} took more than 60 s",
-                self.test
-            );
+        } else if took > Duration::from_secs(60) {
+            println!("SLOW: {} took more than 60 s", self.test);
         }
         let _ = kubectl(&["delete", "namespace", &self.namespace, "--wait=false"], None);
     }

@@ -157,7 +157,14 @@ impl Index {
         let listed: HashSet<&RecordName> = records.iter().map(|record| &record.name).collect();
         self.edit(|draft| {
             for (record, opened) in opened {
-                draft.put(record, opened);
+                // A list of this revision shows every state up to it. One that shows less than was seen is of a store that
+                // was restored, and whose revisions were moved on: the list as a whole looks new.
+                let seen = draft.snapshot.stamp(&record.name).map(|stamp| stamp.revision);
+                if seen.is_some_and(|seen| record.stamp.revision < seen && seen <= revision) {
+                    draft.went_back(record);
+                } else {
+                    draft.put(record, opened);
+                }
             }
             draft.remove_unlisted(|name| listed.contains(name), revision);
             draft.see(revision);

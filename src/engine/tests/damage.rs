@@ -401,3 +401,19 @@ async fn a_quorum_read_that_finds_an_older_state_is_not_believed() {
     assert_eq!(vault.object("a").map(drop), Err(refused));
     assert!(vault.object("b").is_ok());
 }
+
+#[tokio::test]
+async fn a_list_that_looks_new_and_shows_an_older_state_of_one_record_damages_that_one() {
+    let world = World::new().await;
+    let (mut records, revision) = world.store.list().await.unwrap();
+    for record in &mut records {
+        if record.name == world.older.name {
+            *record = world.older.clone();
+        }
+    }
+    assert_eq!(world.engine.damaged_records(), 0);
+    // As after a restore that moved the revisions on (etcdutl snapshot restore --bump-revision).
+    world.engine.replace_all(&records, revision + 1_000_000);
+    assert_eq!(world.engine.damaged_records(), 1);
+    world.all_but_a_works(&world.engine).await;
+}
