@@ -60,7 +60,12 @@ struct Plan {
 
 fn gather(object: &Guarded<crd::AccessPolicy>, context: &Context) -> Option<Seen> {
     let metadata = object.meta();
-    if metadata.deletion_timestamp.is_some() {
+    let home = context
+        .stores
+        .namespaces
+        .get(&ObjectRef::new(metadata.namespace.as_deref()?));
+    let going = home.is_some_and(|home| home.metadata.deletion_timestamp.is_some());
+    if going || metadata.deletion_timestamp.is_some() {
         return None;
     }
     let uid = Uid::new(metadata.uid.as_deref()?);

@@ -21,8 +21,6 @@ pub(super) enum Reason {
     VaultNotFound,
     /// The vault that it names is not ready.
     VaultNotReady,
-    /// Its namespace is being deleted.
-    NamespaceTerminating,
     /// A Service of the vault's name belongs to somebody else.
     ServiceConflict,
     /// A ConfigMap of the trust bundle's name belongs to somebody else.
@@ -49,7 +47,6 @@ impl Reason {
             Self::Invalid => "Invalid",
             Self::VaultNotFound => "VaultNotFound",
             Self::VaultNotReady => "VaultNotReady",
-            Self::NamespaceTerminating => "NamespaceTerminating",
             Self::ServiceConflict => "ServiceConflict",
             Self::TrustBundleConflict => "TrustBundleConflict",
             Self::LimitExceeded => "LimitExceeded",

@@ -182,12 +182,9 @@ fn plan(seen: &Seen) -> Plan {
             );
         }
     };
+    // It goes with its namespace: nothing can be made there, and nobody reads its status.
     if seen.terminating {
-        let message = "the namespace is being deleted".to_owned();
-        return still(
-            Vec::new(),
-            Some(Standing::waiting(Reason::NamespaceTerminating, message)),
-        );
+        return still(Vec::new(), None);
     }
     let needs_finalizer = wanted.on_delete == OnDelete::Delete;
     let mut steps = Vec::new();

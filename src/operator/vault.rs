@@ -54,7 +54,6 @@ struct Seen {
     entry: Result<VaultEntry, Unusable>,
     before: Option<VaultStatus>,
     generation: Option<i64>,
-    terminating: bool,
     service: Found,
     foreign_bundle: bool,
     counts: Option<Counts>,
@@ -86,7 +85,8 @@ async fn gather(object: &Guarded<crd::Vault>, context: &Context) -> Result<Optio
     let Some(home) = context.home(namespace).await? else {
         return Ok(None);
     };
-    if metadata.deletion_timestamp.is_some() {
+    // What is going, or goes with its namespace, is left alone: nothing can be made there, and nobody reads its status.
+    if metadata.deletion_timestamp.is_some() || home.terminating {
         return Ok(None);
     }
     let (entry, before) = match &object.0 {
@@ -117,7 +117,6 @@ async fn gather(object: &Guarded<crd::Vault>, context: &Context) -> Result<Optio
         entry,
         before,
         generation: metadata.generation,
-        terminating: home.terminating,
         service: owned::service(service.as_ref(), wanted),
         foreign_bundle: namespace != context.installation.namespace
             && bundle.is_some_and(|bundle| !owned::is_our_bundle(&bundle.metadata)),
@@ -134,10 +133,6 @@ fn plan(seen: &Seen, installation: &Installation) -> Plan {
         Ok(entry) => entry,
         Err(why) => return idle(Standing::stalled(Reason::Invalid, why.to_string())),
     };
-    if seen.terminating {
-        let message = "the namespace is being deleted".to_owned();
-        return idle(Standing::waiting(Reason::NamespaceTerminating, message));
-    }
     let mut steps = Vec::new();
     match &seen.service {
         Found::Absent => steps.push(Step::ApplyService { revision: None }),
@@ -324,7 +319,6 @@ mod tests {
             }),
             before: None,
             generation: Some(1),
-            terminating: false,
             service: Found::Absent,
             foreign_bundle: false,
             counts: None,
@@ -451,22 +445,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_made_in_a_namespace_that_is_going_or_for_a_vault_that_cannot_be() {
-        let still = Action::await_change();
-        assert_eq!(
-            planned(&Seen {
-                terminating: true,
-                ..fresh()
-            }),
-            (vec![], false, Reason::NamespaceTerminating, still.clone())
-        );
+    fn nothing_is_made_for_a_vault_that_cannot_be() {
         let entry = Err(Unusable::Value {
             field: "spec.softDelete.retentionDays",
             allowed: "7 to 90",
         });
         assert_eq!(
             planned(&Seen { entry, ..fresh() }),
-            (vec![], false, Reason::Invalid, still)
+            (vec![], false, Reason::Invalid, Action::await_change())
         );
     }
 }

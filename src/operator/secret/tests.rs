@@ -126,7 +126,7 @@ fn a_value_is_asked_for_once_the_vault_is_ready_and_not_again() {
                 terminating: true,
                 ..fresh(Delete)
             },
-            (vec![], Some(Reason::NamespaceTerminating)),
+            (vec![], None),
         ),
     ] {
         assert_eq!(planned(&seen), expected, "{seen:?}");
