@@ -21,6 +21,7 @@ mod proto;
 mod services;
 mod sockets;
 mod state;
+mod status;
 mod upstream;
 mod volume;
 mod volumes;

@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 use super::files::FilesError;
 use super::host::Host;
 use super::state::Record;
+use super::status::{Answer, Status};
 use super::volume::{InvalidRequest, Target, Volume, VolumeId};
-use super::worker::{Answer, Status, Worker};
+use super::worker::Worker;
 use crate::model::{Kind, SecretBytes};
 
 /// Why a volume is not mounted. Its text stands in the pod's events.
