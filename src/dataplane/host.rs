@@ -73,11 +73,6 @@ impl Address {
         })
     }
 
-    /// The host alone, in lower case.
-    pub(super) fn host(&self) -> &str {
-        &self.host
-    }
-
     /// The domain that the host is a child of, with the port where it is not 443 (two SDKs compare it).
     pub(super) fn parent(&self) -> Self {
         let parent = self.host.split_once('.').map_or("", |(_, parent)| parent);

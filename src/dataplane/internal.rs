@@ -137,7 +137,7 @@ impl Face for InternalFace {
     type Memory = Memory;
     type Answer = Answer;
 
-    fn meet(&self, peer: SocketAddr) -> Memory {
+    fn meet(&self, peer: SocketAddr, _: Option<&str>) -> Memory {
         Memory {
             gate: self.gate.connection(peer.ip()),
             deliveries: Arc::new(Semaphore::new(DELIVERIES_AT_ONCE)),

@@ -49,8 +49,8 @@ pub(super) trait Face: Send + Sync + 'static {
     /// The body of its answers.
     type Answer: Body<Data = Bytes, Error = Infallible> + Send + 'static;
 
-    /// A connection begins.
-    fn meet(&self, peer: SocketAddr) -> Self::Memory;
+    /// A connection begins, opened under that name.
+    fn meet(&self, peer: SocketAddr, server_name: Option<&str>) -> Self::Memory;
 
     /// Answers one request; whatever is wrong with it has an answer too.
     fn answer(
@@ -175,7 +175,10 @@ async fn serve<F: Face>(
     let session = stream.get_ref().1;
     let is_http2 = session.alpn_protocol() == Some(b"h2");
     let visitor = Arc::new(Visitor {
-        memory: face.meet(SocketAddr::new(peer.ip().to_canonical(), peer.port())),
+        memory: face.meet(
+            SocketAddr::new(peer.ip().to_canonical(), peer.port()),
+            session.server_name(),
+        ),
         server_name: session.server_name().map(Into::into),
         pulse: Arc::default(),
         leaving: stop,

@@ -34,6 +34,8 @@ use crate::wire::{
 const OPEN_WITHIN: Duration = Duration::from_secs(10);
 /// A write to several secrets of a volume is delivered once.
 const BURST: Duration = Duration::from_millis(10);
+/// How long the gate may take for all objects of a volume together.
+const ANSWER_WITHIN: Duration = Duration::from_secs(25);
 /// After an answer that is no answer, how soon to try again, at first and at last.
 const RETRY: Duration = Duration::from_millis(500);
 const RETRY_AT_MOST: Duration = Duration::from_secs(8);
@@ -253,7 +255,8 @@ impl Volume {
         else {
             return Delivered::Over;
         };
-        let (frame, told) = match self.decide(subscription).await {
+        let decided = timeout(ANSWER_WITHIN, self.decide(subscription)).await;
+        let (frame, told) = match decided.unwrap_or_else(|_| Err(No::no_answer())) {
             Ok(Some((files, versions))) => (ServeFrame::Files(files), Told::Files(versions)),
             Ok(None) => return Delivered::Over,
             Err(No { kind, message }) if kind == Kind::Unavailable || kind == Kind::Throttled => {
@@ -472,6 +475,13 @@ impl No {
         Self {
             kind: Kind::Unauthenticated,
             message: "The pod's token is no text.".to_owned(),
+        }
+    }
+
+    fn no_answer() -> Self {
+        Self {
+            kind: Kind::Unavailable,
+            message: "The vault's store does not answer.".to_owned(),
         }
     }
 

@@ -26,7 +26,7 @@ use super::pulse::UnderWay;
 use super::reply::{self, PageLink};
 use super::route::{self, Action, Query, Target};
 use crate::gate::{self, Gate};
-use crate::model::{ObjectName, Operation, SetSecret, UpdateSecret};
+use crate::model::{ObjectName, Operation, SetSecret, UpdateSecret, VaultId};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics as labels;
 use crate::tls::HostRule;
@@ -72,6 +72,14 @@ pub async fn serve_vaults(tcp: TcpListener, tls: Arc<ServerConfig>, vaults: Vaul
     listener::run(tcp, tls, limits, counts, face, stop).await;
 }
 
+/// What is kept of a connection.
+#[derive(Debug)]
+struct Memory {
+    gate: gate::Connection,
+    /// The vault of the name that the connection was opened under; every request's Host must be that name.
+    vault: Option<VaultId>,
+}
+
 struct VaultFace {
     gate: Arc<Gate>,
     hosts: HostRule,
@@ -83,16 +91,19 @@ struct VaultFace {
 }
 
 impl Face for VaultFace {
-    type Memory = gate::Connection;
+    type Memory = Memory;
     type Answer = Answer;
 
-    fn meet(&self, peer: SocketAddr) -> gate::Connection {
-        self.gate.connection(peer.ip())
+    fn meet(&self, peer: SocketAddr, server_name: Option<&str>) -> Memory {
+        Memory {
+            gate: self.gate.connection(peer.ip()),
+            vault: server_name.and_then(|name| self.hosts.vault(&name.to_ascii_lowercase())),
+        }
     }
 
     async fn answer(
         self: &Arc<Self>,
-        visitor: Arc<Visitor<gate::Connection>>,
+        visitor: Arc<Visitor<Memory>>,
         request: Request<Incoming>,
     ) -> Response<Answer> {
         let under_way = visitor.pulse.begin();
@@ -138,7 +149,7 @@ impl VaultFace {
     /// The answer's body. A failure comes with the address that it concerns, once that is known.
     async fn respond(
         &self,
-        visitor: &Visitor<gate::Connection>,
+        visitor: &Visitor<Memory>,
         parts: &Parts,
         body: &mut Incoming,
         id: &str,
@@ -153,19 +164,18 @@ impl VaultFace {
 
     async fn respond_at(
         &self,
-        visitor: &Visitor<gate::Connection>,
+        visitor: &Visitor<Memory>,
         parts: &Parts,
         body: &mut Incoming,
         address: &Address,
         id: &str,
     ) -> Result<Bytes, Fault> {
-        let vault = self.hosts.vault(address.host()).ok_or(BadHost::Misdirected)?;
+        let vault = visitor.memory.vault.clone().ok_or(BadHost::Misdirected)?;
         // Who asks comes before everything else that may be wrong: an SDK's first request has no token, no body and
         // sometimes no more than a path, and must be challenged.
-        let admitted = self
-            .gate
-            .admit(&visitor.memory, head::bearer(&parts.headers))
-            .await?;
+        let token = head::bearer(&parts.headers);
+        let admitted = timeout(self.patience, self.gate.admit(&visitor.memory.gate, token)).await;
+        let admitted = admitted.map_err(|_| Fault::NO_ANSWER)??;
         visitor.pulse.know();
 
         let target = route::find(&parts.method, parts.uri.path())?;
