@@ -18,6 +18,6 @@ for group in e2e::side_by_side cluster e2e::one_by_one; do
 	threads=6
 	[ "$group" != e2e::one_by_one ] || threads=1
 	cargo test --quiet --locked --test integration -- --ignored "$group::${1:-}" \
-		--test-threads "$threads" --nocapture || fail "a test on the cluster failed"
+		--skip cluster::slow:: --test-threads "$threads" --nocapture || fail "a test on the cluster failed"
 done
 step "tests on the cluster passed in $(($(date +%s) - began)) s"

@@ -229,11 +229,13 @@ impl Feed {
             Ok(Ok(Some(next))) => next,
             Ok(Ok(None)) => {
                 let age = self.world.standing.age(self.source.kind, Instant::now());
-                let ended = Seen::Ended {
-                    lasted: began.elapsed(),
-                    overdue: age.is_some_and(|age| age > self.pace.overdue),
-                };
-                self.state(|s| s.position.after(ended))
+                let old = age.is_some_and(|age| age > self.pace.overdue);
+                self.state(|s| {
+                    s.position.after(Seen::Ended {
+                        lasted: began.elapsed(),
+                        overdue: old && s.progress.lags_behind(began),
+                    })
+                })
             }
             Ok(Err(error)) => self.failed("watch", &error),
             Err(_) => self.failed("watch", &ApiError::NoAnswer),

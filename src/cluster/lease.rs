@@ -31,12 +31,14 @@ pub struct Candidacy {
     pub identity: String,
 }
 
-/// Contends for the lease until `stop`, then releases it. `leading` says at any time whether we lead; it turns false at the
-/// first sign that the lease cannot be renewed, which is before another may take it.
+/// Contends for the lease until `stop`, then releases it. `leading` says at any time whether we lead; it is told for the
+/// first time once the lease could be read, and turns false at the first sign that the lease cannot be renewed, which is
+/// before another may take it.
 pub async fn contend(api: Api, candidacy: Candidacy, leading: watch::Sender<bool>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         match manager(&api, &candidacy).await {
             Ok(manager) => {
+                leading.send_replace(false);
                 tokio::select! {
                     error = follow(&manager, &leading) => {
                         tracing::warn!(%error, lease = candidacy.lease, "the lease could not be renewed or read");
@@ -54,7 +56,7 @@ pub async fn contend(api: Api, candidacy: Candidacy, leading: watch::Sender<bool
                 tracing::warn!(%error, lease = candidacy.lease, "the lease could not be read");
             }
         }
-        leading.send_replace(false);
+        leading.send_if_modified(|leads| std::mem::replace(leads, false));
         tokio::select! {
             () = sleep(AGAIN_AFTER) => {}
             () = stop.cancelled() => {}

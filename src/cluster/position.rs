@@ -43,7 +43,7 @@ pub(crate) enum Seen {
     Ended {
         /// How long it ran.
         lasted: Duration,
-        /// Whether the feed is older than [`Pace::overdue`] nevertheless.
+        /// Whether it told too little, so that the feed is older than [`Pace::overdue`] although its watch ran.
         overdue: bool,
     },
     /// The revision to go on from is no longer there.
@@ -191,6 +191,12 @@ impl Progress {
         None
     }
 
+    /// Whether a probe that began before `watch` did is not reached yet. The bookmark at the end of a watch covers all that
+    /// was true when the watch began, unless the API server's bookmarks lag.
+    pub(crate) fn lags_behind(&self, watch: Instant) -> bool {
+        self.pending.front().is_some_and(|(began, _)| *began < watch)
+    }
+
     /// What the feed holds is to be read anew, so nothing counts as reached until then.
     pub(crate) fn lost(&mut self) {
         self.reached = None;
@@ -310,6 +316,23 @@ mod tests {
         assert_eq!(progress.reached(130), Some(second(10)));
         assert_eq!(progress.reached(500), Some(second(15)));
         assert_eq!(progress.reached(600), None);
+    }
+
+    #[test]
+    fn only_a_watch_that_missed_what_was_known_before_it_began_lags() {
+        let start = Instant::now();
+        let second = |n| start + Duration::from_secs(n);
+        let mut progress = Progress::default();
+        progress.listed(second(0), 100);
+        assert!(!progress.lags_behind(second(1)));
+        progress.probed(second(5), 120);
+        assert!(
+            !progress.lags_behind(second(4)),
+            "it was asked while the watch ran"
+        );
+        assert!(progress.lags_behind(second(6)));
+        progress.reached(120);
+        assert!(!progress.lags_behind(second(6)));
     }
 
     #[test]

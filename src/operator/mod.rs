@@ -12,7 +12,6 @@ mod backoff;
 mod conditions;
 mod context;
 mod error;
-mod lead;
 mod owned;
 mod report;
 mod run;
@@ -22,7 +21,7 @@ mod trust_bundle;
 mod vault;
 
 pub use error::Error;
-pub use run::{Settings, run};
+pub use run::{Leads, Settings, run};
 
 /// Manager of the fields that we make true (services, ConfigMaps, finalizers).
 const FIELD_MANAGER: &str = "strongroom-operate";

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use super::backoff::Backoff;
 use super::context::{Context, Guarded, Installation, Stores, Trigger, Triggers};
 use super::summaries::{self, Summaries};
-use super::{Error, access_policy, lead, secret, trust_bundle, vault};
+use super::{Error, access_policy, secret, trust_bundle, vault};
 use crate::client::{self, Client, Trust};
 use crate::crd::{self, labels};
 use crate::model::Clock;
@@ -40,7 +40,7 @@ pub struct Settings {
     pub namespace: String,
     /// The cluster's DNS domain.
     pub cluster_domain: String,
-    /// Name of this pod: its name in the election.
+    /// Name of this pod, by which events name their reporter.
     pub pod: String,
     /// The internal listener: `https://host[:port]`.
     pub internal_url: String,
@@ -48,7 +48,13 @@ pub struct Settings {
     pub internal_token_file: PathBuf,
 }
 
-/// Runs until `shutdown`; reconciles while it leads, and gives its lease back at the end.
+/// Whether this replica leads. It is told for the first time once the lease could be read.
+///
+/// A lease fences nothing, and a lost one is no danger. Two replicas that both believe to lead write the same status, apply
+/// the same Services under the revision that they judged, and ask `serve` for actions that may be asked again.
+pub type Leads = watch::Receiver<bool>;
+
+/// Runs until `shutdown`; reconciles while it leads.
 ///
 /// # Errors
 /// [`Error::Credentials`], [`Error::Cluster`] and [`Error::Client`] for a configuration that can't work;
@@ -58,6 +64,7 @@ pub async fn run(
     clock: Clock,
     metrics: Arc<Metrics>,
     readiness: &Readiness,
+    mut leads: Leads,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), Error> {
     let config = kube::Config::infer()
@@ -75,11 +82,10 @@ pub async fn run(
 
     let elected = readiness.flag("election", "the lease can't be reached");
     let shutdown = shutdown.shared();
-    let (mut leads, lease) = tokio::select! {
-        stood = lead::stand(&cluster, &settings.namespace, &settings.pod) => stood,
-        () = shutdown.clone() => return Ok(()),
-    };
-    elected.set(true);
+    tokio::select! {
+        _ = leads.changed() => elected.set(true),
+        () = shutdown.clone() => {}
+    }
     while next_term(&mut leads, shutdown.clone()).await {
         tracing::info!("this replica leads");
         metrics.leads(true);
@@ -102,16 +108,11 @@ pub async fn run(
     if leads.has_changed().is_err() {
         return Err(Error::Election);
     }
-    // With its last receiver the election ends and gives the lease back, so that another takes over at once.
-    drop(leads);
-    if let Ok(Err(error)) = lease.await {
-        tracing::info!(%error, "the lease was not given back; it runs out");
-    }
     Ok(())
 }
 
 /// Waits until this replica leads; false at shutdown.
-async fn next_term(leads: &mut lead::Leads, shutdown: impl Future<Output = ()>) -> bool {
+async fn next_term(leads: &mut Leads, shutdown: impl Future<Output = ()>) -> bool {
     tokio::select! {
         biased;
         () = shutdown => false,

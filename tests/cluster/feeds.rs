@@ -4,9 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures::{StreamExt, stream};
-use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::api::{Patch, PatchParams};
 use strongroom::cluster::{Api, FeedsConfig, RecordSink, run_feeds};
 use strongroom::identity::AccountRef;
 use strongroom::model::{Namespace, VaultId, VaultName};
@@ -18,8 +15,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::proxy::{Cable, Proxy};
-use super::{config, metrics, record_name, release, serve_api, serve_config, spread, store, unique};
-use crate::e2e::harness::{Tenant, eventually, kubectl, policy, tenant};
+use super::{metrics, record_name, release, serve_api, serve_config, spread, store, unique};
+use crate::e2e::harness::{Tenant, eventually, policy, tenant};
 
 /// Keeps what the feed tells.
 struct Recorder(mpsc::UnboundedSender<(Instant, StoreEvent)>);
@@ -36,8 +33,8 @@ impl RecordSink for Recorder {
     }
 }
 
-struct Followed {
-    world: Arc<Shared>,
+pub(super) struct Followed {
+    pub(super) world: Arc<Shared>,
     metrics: Arc<Metrics>,
     told: mpsc::UnboundedReceiver<(Instant, StoreEvent)>,
     running: JoinHandle<()>,
@@ -49,7 +46,7 @@ impl Drop for Followed {
     }
 }
 
-async fn follow(api: Api, bound: Duration) -> Followed {
+pub(super) async fn follow(api: Api, bound: Duration) -> Followed {
     let world = Arc::new(Shared::new(Standing::new(Instant::now(), bound)));
     let (sender, told) = mpsc::unbounded_channel();
     let metrics = metrics();
@@ -92,7 +89,7 @@ impl Followed {
     }
 
     /// How often a feed has read a complete list.
-    fn lists(&self, feed: Feed) -> u64 {
+    pub(super) fn lists(&self, feed: Feed) -> u64 {
         let text = String::from_utf8(self.metrics.text().unwrap()).unwrap();
         let start = format!("strongroom_feed_lists_total{{feed=\"{}\"}} ", feed.as_str());
         let count = text.lines().find_map(|line| line.strip_prefix(&start));
@@ -151,7 +148,11 @@ async fn idle_feeds_prove_that_they_are_fresh() {
     }
 }
 
-fn in_world<T>(followed: &Followed, what: &str, look: impl Fn(&strongroom::world::World) -> Option<T>) -> T {
+pub(super) fn in_world<T>(
+    followed: &Followed,
+    what: &str,
+    look: impl Fn(&strongroom::world::World) -> Option<T>,
+) -> T {
     let began = Instant::now();
     let found = eventually(what, Duration::from_secs(10), || look(&followed.world.load()));
     println!("{what}: {:?} after kubectl returned", began.elapsed());
@@ -263,57 +264,4 @@ async fn a_cut_cable_makes_feeds_stale_by_the_bound_and_they_heal_when_it_is_who
     for feed in Feed::ALL {
         assert_eq!(followed.lists(feed), 1, "a short cut needs no list");
     }
-}
-
-/// The API server's watch cache forgets events once it is full and they are older than 75 s, so this takes a while.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a cluster"]
-async fn a_feed_whose_revision_was_forgotten_reads_all_anew() {
-    let config = serve_config().await;
-    let proxy = Proxy::before(&config).await;
-    let through = Api::connect(&proxy.through(config)).unwrap();
-    let followed = follow(through, Duration::from_secs(3600)).await;
-    let namespace = Namespace::parse(&unique("forgotten-")).unwrap();
-    kubectl(&["create", "namespace", namespace.as_str()], None).ok();
-    sleep(Duration::from_secs(1)).await;
-    proxy.is(Cable::Hole);
-    kubectl(
-        &["-n", namespace.as_str(), "create", "serviceaccount", "app"],
-        None,
-    )
-    .ok();
-    sleep(Duration::from_secs(80)).await;
-    annotate(&namespace, "app", 1500).await;
-    proxy.is(Cable::Whole);
-    let account = AccountRef {
-        namespace: namespace.clone(),
-        name: Arc::from("app"),
-    };
-    in_world(&followed, "the account that was made meanwhile is there", |w| {
-        w.liveness.account(&account).cloned()
-    });
-    kubectl(&["delete", "namespace", namespace.as_str(), "--wait=false"], None).ok();
-    assert_eq!(followed.lists(Feed::ServiceAccounts), 2, "it was read by a list");
-    assert_eq!(
-        followed.lists(Feed::SealedRecords),
-        1,
-        "what was not forgotten was not read anew"
-    );
-}
-
-async fn annotate(namespace: &Namespace, account: &str, times: usize) {
-    let client = kube::Client::try_from(config().await).unwrap();
-    let accounts: kube::Api<ServiceAccount> = kube::Api::namespaced(client, namespace.as_str());
-    let annotate = |n: usize| {
-        let accounts = &accounts;
-        async move {
-            let patch = serde_json::json!({ "metadata": { "annotations": { "n": n.to_string() } } });
-            let parameters = PatchParams::default();
-            accounts
-                .patch_metadata(account, &parameters, &Patch::Merge(patch))
-                .await
-                .unwrap();
-        }
-    };
-    stream::iter(0..times).for_each_concurrent(16, annotate).await;
 }

@@ -134,6 +134,8 @@ async fn one_of_two_leads_and_the_other_takes_over() {
         .unwrap()
         .unwrap();
     let (mut second, _stop_second) = candidate(&api, &namespace, "second");
+    let told = timeout(Duration::from_secs(10), second.changed()).await;
+    assert!(told.is_ok(), "who waits is told that the lease could be read");
     sleep(Duration::from_secs(8)).await;
     assert!(
         *first.borrow() && !*second.borrow(),

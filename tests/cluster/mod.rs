@@ -12,6 +12,7 @@
 mod feeds;
 mod installation;
 mod proxy;
+mod slow;
 mod store;
 
 use std::sync::Arc;
