@@ -11,7 +11,7 @@ eval "$("$REPO/hack/env.sh")"
 "$REPO/hack/load.sh" "$reference"
 step "helm upgrade --install strongroom ($reference)"
 helm upgrade --install strongroom "$REPO/charts/strongroom" --namespace strongroom-system --create-namespace \
-	--set image.repository="${reference%:*}" --set image.tag="${reference##*:}" --wait --timeout 3m "$@" >/dev/null || {
+	--set image.repository="${reference%:*}" --set image.tag="${reference##*:}" --wait --timeout 8m "$@" >/dev/null || {
 	kubectl --namespace strongroom-system get pods >&2
 	kubectl --namespace strongroom-system logs --all-containers --prefix --tail 5 \
 		--selector app.kubernetes.io/name=strongroom >&2
