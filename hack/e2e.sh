@@ -13,11 +13,20 @@ eval "$("$REPO/hack/env.sh")"
 export STRONGROOM_E2E_IMAGE=$client
 cd "$REPO"
 began=$(date +%s)
+run_group() {
+	cargo test --quiet --locked --test integration -- --ignored "$1::$3" \
+		--skip cluster::slow:: --test-threads "$2" --nocapture
+}
+
 for group in e2e::side_by_side cluster e2e::one_by_one; do
 	step "tests on the cluster: $group"
-	threads=6
+	threads=3
 	[ "$group" != e2e::one_by_one ] || threads=1
-	cargo test --quiet --locked --test integration -- --ignored "$group::${1:-}" \
-		--skip cluster::slow:: --test-threads "$threads" --nocapture || fail "a test on the cluster failed"
+	# A machine that starves the API server fails what is right: once more, loudly, before it counts as a failure.
+	run_group "$group" "$threads" "${1:-}" || {
+		step "A TEST FAILED (see above). The group $group is tried a second and last time, one by one."
+		sleep 15
+		run_group "$group" 1 "${1:-}" || fail "a test on the cluster failed twice"
+	}
 done
 step "tests on the cluster passed in $(($(date +%s) - began)) s"
