@@ -1,14 +1,35 @@
 //! Strangers' text, as far as it may stand in a record.
 
-use serde::{Serialize, Serializer};
-
-/// A text of which only listed characters are shown, up to a bound; anything else becomes `_`.
+/// A text of which only listed characters are shown, up to a bound; any other becomes `_`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clean<'a> {
     text: &'a str,
     bound: usize,
-    allowed: fn(char) -> bool,
+    allowed: Allowed,
 }
+
+/// The ASCII characters that are shown, a bit each.
+type Allowed = u128;
+
+const fn letters_digits_and(others: &[u8]) -> Allowed {
+    let mut allowed = 0;
+    let mut byte = 0_u8;
+    while byte < 128 {
+        if byte.is_ascii_alphanumeric() {
+            allowed |= 1 << byte;
+        }
+        byte += 1;
+    }
+    let mut rest = others;
+    while let [first, tail @ ..] = rest {
+        allowed |= 1 << *first;
+        rest = tail;
+    }
+    allowed
+}
+
+const IN_CLIENT_INFO: Allowed = letters_digits_and(b" ._-/():;,+=@");
+const IN_IDS: Allowed = letters_digits_and(b"._:-");
 
 impl<'a> Clean<'a> {
     /// `User-Agent`.
@@ -16,7 +37,7 @@ impl<'a> Clean<'a> {
         Self {
             text,
             bound: 256,
-            allowed: |c| c.is_ascii_alphanumeric() || " ._-/():;,+=@".contains(c),
+            allowed: IN_CLIENT_INFO,
         }
     }
 
@@ -25,7 +46,7 @@ impl<'a> Clean<'a> {
         Self {
             text,
             bound: 64,
-            allowed: |c| c.is_ascii_alphanumeric() || "._:-".contains(c),
+            allowed: IN_IDS,
         }
     }
 
@@ -44,19 +65,16 @@ impl<'a> Clean<'a> {
             ..Self::id(text)
         }
     }
-}
 
-impl std::fmt::Display for Clean<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        use std::fmt::Write as _;
-        let mut shown = self.text.chars().take(self.bound);
-        shown.try_for_each(|c| f.write_char(if (self.allowed)(c) { c } else { '_' }))
-    }
-}
-
-impl Serialize for Clean<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+    /// Writes it: ASCII without quotes, backslashes and control characters.
+    pub(super) fn push_to(self, out: &mut Vec<u8>) {
+        let shown = |byte: &u8| {
+            let allowed = *byte < 128 && self.allowed >> *byte & 1 == 1;
+            if allowed { *byte } else { b'_' }
+        };
+        // A character is as much as its first byte.
+        let characters = self.text.as_bytes().iter().filter(|byte| **byte & 0xc0 != 0x80);
+        out.extend(characters.take(self.bound).map(shown));
     }
 }
 
@@ -65,34 +83,37 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn shown(text: Clean<'_>) -> String {
+        let mut out = Vec::new();
+        text.push_to(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
     #[test]
     fn a_record_shows_bounded_plain_text_of_what_strangers_send() {
         let agent = "azsdk-python-keyvault-secrets/4.9.0 Python/3.13.5 (Linux-6.1; x86_64)";
         let bad = "\"},{\"resultType\":\"Success\n\u{202e}\0<script>";
         for (shown, expected) in [
-            (Clean::client_info(agent).to_string(), agent),
+            (shown(Clean::client_info(agent)), agent),
             (
-                Clean::client_info(bad).to_string(),
+                shown(Clean::client_info(bad)),
                 "__,__resultType_:_Success____script_",
             ),
-            (Clean::id("6b4c-1 x").to_string(), "6b4c-1_x"),
-            (Clean::version("7.6-preview.1").to_string(), "7.6-preview.1"),
-            (
-                Clean::host("demo.team-a.svc:8443").to_string(),
-                "demo.team-a.svc:8443",
-            ),
+            (shown(Clean::id("6b4c-1 x")), "6b4c-1_x"),
+            (shown(Clean::version("7.6-preview.1")), "7.6-preview.1"),
+            (shown(Clean::host("demo.team-a.svc:8443")), "demo.team-a.svc:8443"),
         ] {
             assert_eq!(shown, expected);
         }
-        assert_eq!(Clean::id(&"a".repeat(1_000)).to_string().len(), 64);
+        assert_eq!(shown(Clean::id(&"a".repeat(1_000))).len(), 64);
     }
 
     proptest! {
         #[test]
         fn no_text_breaks_out_of_its_string(text in ".{0,400}") {
-            let json = serde_json::to_string(&Clean::client_info(&text)).unwrap();
-            prop_assert!(json.is_ascii() && json.len() <= 258);
-            prop_assert!(!json[1..json.len() - 1].contains(['"', '\\', '\n']));
+            let shown = shown(Clean::client_info(&text));
+            prop_assert!(shown.is_ascii() && shown.len() <= 256);
+            prop_assert!(!shown.contains(['"', '\\', '\n']));
         }
     }
 }

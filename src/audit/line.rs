@@ -4,24 +4,23 @@
 //! [`Clean`].
 
 use std::fmt::Display;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use serde::{Serialize, Serializer};
 
-use crate::model::{Caller, Moment, ServiceAccountCaller, VaultEntry, VaultId, Version};
+use crate::model::{Caller, Moment, VaultEntry, VaultId};
 use crate::policy::Rule;
 
 use super::clean::Clean;
+use super::json::{self, Members, push_digits};
 use super::{About, Asked, Outcome};
 
 /// No line is longer. What a line is made of is bounded: three names of 253, a host of 260, a client of 256 and smaller ones.
 pub(super) const LONGEST: usize = 4096;
 
 /// Which record of an operation a line is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     /// The only one.
     Complete,
@@ -29,6 +28,16 @@ pub(super) enum Stage {
     Intent,
     /// How a change ended.
     Outcome,
+}
+
+impl Stage {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "Complete",
+            Self::Intent => "Intent",
+            Self::Outcome => "Outcome",
+        }
+    }
 }
 
 /// How an operation ended, as a record says it.
@@ -88,27 +97,25 @@ impl Record<'_> {
     /// The line, its end included.
     pub(super) fn to_line(self) -> Vec<u8> {
         let mut line = Vec::with_capacity(1024);
-        // Writing to memory does not fail, and what a line is made of is bounded; should either be wrong one day, the
-        // record still says that something was done, and its intent finds its outcome.
-        if serde_json::to_writer(&mut line, &self.fields()).is_err() || line.len() >= LONGEST {
-            let (id, operation) = (self.id, self.asked.operation.as_str());
-            let short = format!(
-                r#"{{"category":"AuditEvent","operationName":"{operation}","resultType":"Unknown","recordId":"{id}","stage":"{:?}"}}"#,
-                self.stage
-            );
+        json::object(&mut line, |members| self.write(members));
+        // What a line is made of is bounded; should that be wrong one day, the record still says that something was done,
+        // and its intent finds its outcome.
+        if line.len() >= LONGEST {
             line.clear();
-            line.extend_from_slice(short.as_bytes());
+            json::object(&mut line, |members| {
+                members.text("category", &["AuditEvent"]);
+                members.text("operationName", &[self.asked.operation.as_str()]);
+                members.text("resultType", &["Unknown"]);
+                members.shown("recordId", self.id);
+                members.text("stage", &[self.stage.as_str()]);
+            });
         }
         line.push(b'\n');
         line
     }
 
-    fn fields(&self) -> impl Serialize {
-        let account = self.caller.and_then(|caller| match caller {
-            Caller::ServiceAccount(account) => Some(account),
-            Caller::Operator => None,
-        });
-        let pod = account.and_then(|account| account.pod.as_ref());
+    fn write(&self, line: &mut Members<'_>) {
+        let about = self.about;
         let (result_type, status, description) = match self.end {
             End::NotYet => ("Intent", None, None),
             End::Known(outcome) if outcome.kind.is_none() => ("Success", Some(outcome.status), None),
@@ -120,220 +127,144 @@ impl Record<'_> {
             ),
             End::Unknown => ("Unknown", None, Some("Abandoned: its outcome was not told")),
         };
-        let about = self.about;
+        let signature = status.and_then(|status| StatusCode::from_u16(status).ok()?.canonical_reason());
         let correlation = about.client_request_id.as_deref().or(about.request_id.as_deref());
-        Fields {
-            time: Shown(Time(self.at)),
-            resource_id: self.vault.map(|vault| Shown(ResourceId(vault))),
-            category: "AuditEvent",
-            operation_name: self.asked.operation.as_str(),
-            operation_version: about.api_version.as_deref().map(Clean::version),
-            result_type,
-            result_signature: status.and_then(|status| StatusCode::from_u16(status).ok()?.canonical_reason()),
-            result_description: description.filter(|text| !text.is_empty()),
-            duration_ms: self.took.map(|took| took.as_micros() as f64 / 1000.0),
-            caller_ip_address: about.peer.map(|peer| peer.to_canonical()),
-            correlation_id: correlation.map(Clean::id),
-            identity: self.caller.map(Identity::of),
-            properties: Properties {
-                client_info: about.user_agent.as_deref().map(Clean::client_info),
-                id: self.vault.and_then(|vault| self.object_id(vault)),
-                http_status_code: status,
-                is_access_policy_match: self.vault.map(|_| self.rule.is_some()),
-                not_shown: self.not_shown,
-            },
-            record_id: Shown(self.id),
-            stage: self.stage,
-            namespace: self.vault.map(|vault| vault.namespace.as_str()),
-            vault: self.vault.map(|vault| vault.name.as_str()),
-            service_account: account.map(|account| Shown(AccountName(account))),
-            pod: pod.map(|pod| &*pod.name),
-            pod_uid: pod.map(|pod| pod.uid.as_str()),
-            node: pod.and_then(|pod| pod.node.as_deref()),
-            rule: self.rule.map(Rule::as_str),
-            generation: self.generation,
+
+        line.plain("time", |out| push_time(out, self.at));
+        if let Some(vault) = self.vault {
+            write_resource_id(line, vault);
         }
+        line.text("category", &["AuditEvent"]);
+        line.text("operationName", &[self.asked.operation.as_str()]);
+        write_clean(
+            line,
+            "operationVersion",
+            about.api_version.as_deref().map(Clean::version),
+        );
+        line.text("resultType", &[result_type]);
+        line.some_text("resultSignature", signature);
+        line.some_text("resultDescription", description.filter(|text| !text.is_empty()));
+        line.some_thousandths("durationMs", self.took.map(micros));
+        line.some_shown("callerIpAddress", about.peer.map(|peer| peer.to_canonical()));
+        write_clean(line, "correlationId", correlation.map(Clean::id));
+        if let Some(caller) = self.caller {
+            line.object("identity", |line| {
+                line.object("claim", |line| write_claim(line, caller))
+            });
+        }
+        line.object("properties", |line| {
+            write_clean(
+                line,
+                "clientInfo",
+                about.user_agent.as_deref().map(Clean::client_info),
+            );
+            if let Some(vault) = self.vault {
+                self.write_object_id(line, vault);
+            }
+            line.some_number("httpStatusCode", status.map(u64::from));
+            line.some_truth("isAccessPolicyMatch", self.vault.map(|_| self.rule.is_some()));
+            line.some_number("notShown", self.not_shown);
+        });
+        line.shown("recordId", self.id);
+        line.text("stage", &[self.stage.as_str()]);
+        if let Some(vault) = self.vault {
+            line.text("namespace", &[vault.namespace.as_str()]);
+            line.text("vault", &[vault.name.as_str()]);
+        }
+        if let Some(Caller::ServiceAccount(account)) = self.caller {
+            line.text(
+                "serviceAccount",
+                &[account.namespace.as_str(), "/", &account.name],
+            );
+            if let Some(pod) = &account.pod {
+                line.text("pod", &[&pod.name]);
+                line.text("podUid", &[pod.uid.as_str()]);
+                line.some_text("node", pod.node.as_deref());
+            }
+        }
+        line.some_text("rule", self.rule.map(Rule::as_str));
+        line.some_number("generation", self.generation);
     }
 
-    fn object_id<'b>(&'b self, vault: &'b VaultId) -> Option<Shown<ObjectId<'b>>> {
+    /// The object's URL, as the client would write it.
+    fn write_object_id(&self, line: &mut Members<'_>, vault: &VaultId) {
+        let Some(object) = &self.asked.object else { return };
         let version = match self.end {
             End::Known(outcome) => outcome.version.or(self.asked.version),
             End::NotYet | End::NotBegun | End::Unknown => self.asked.version,
         };
-        Some(Shown(ObjectId {
-            host: self.about.host.as_deref(),
-            vault,
-            object: self.asked.object.as_ref()?.as_written(),
-            version,
-        }))
-    }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Fields<'a> {
-    time: Shown<Time>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    resource_id: Option<Shown<ResourceId<'a>>>,
-    category: &'static str,
-    operation_name: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    operation_version: Option<Clean<'a>>,
-    result_type: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    result_signature: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    result_description: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    duration_ms: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    caller_ip_address: Option<IpAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    correlation_id: Option<Clean<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    identity: Option<Identity<'a>>,
-    properties: Properties<'a>,
-    record_id: Shown<RecordId>,
-    stage: Stage,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    namespace: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    vault: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    service_account: Option<Shown<AccountName<'a>>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pod: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pod_uid: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    node: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rule: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    generation: Option<u64>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Properties<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client_info: Option<Clean<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<Shown<ObjectId<'a>>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    http_status_code: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    is_access_policy_match: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    not_shown: Option<u64>,
-}
-
-#[derive(Serialize)]
-struct Identity<'a> {
-    claim: Claim<'a>,
-}
-
-#[derive(Serialize)]
-struct Claim<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    oid: Option<&'a str>,
-    appid: Shown<AppId<'a>>,
-}
-
-impl<'a> Identity<'a> {
-    fn of(caller: &'a Caller) -> Self {
-        let oid = match caller {
-            Caller::ServiceAccount(account) => Some(account.uid.as_str()),
-            Caller::Operator => None,
-        };
-        Self {
-            claim: Claim {
-                oid,
-                appid: Shown(AppId(caller)),
-            },
-        }
-    }
-}
-
-/// Serialised as it is displayed.
-struct Shown<T>(T);
-
-impl<T: Display> Serialize for Shown<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
-    }
-}
-
-/// ISO 8601 with seven decimals, in UTC.
-struct Time(Moment);
-
-impl Display for Time {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let nanos = self.0.nanos.min(999_999_999);
-        match jiff::Timestamp::from_second(self.0.wall.0) {
-            Ok(second) => write!(f, "{}.{:07}Z", second.strftime("%Y-%m-%dT%H:%M:%S"), nanos / 100),
-            Err(_) => write!(f, "{}", self.0.wall.0),
-        }
+        let hex = version.map(|version| version.to_hex());
+        let (slash, version) = hex.as_ref().map_or(("", ""), |hex| ("/", hex.as_str()));
+        // Names that were parsed are plain.
+        line.plain("id", |out| {
+            out.extend_from_slice(b"https://");
+            match self.about.host.as_deref().map(Clean::host) {
+                Some(host) => host.push_to(out),
+                None => [vault.name.as_str(), ".", vault.namespace.as_str(), ".svc"]
+                    .iter()
+                    .for_each(|part| out.extend_from_slice(part.as_bytes())),
+            }
+            ["/secrets/", object.as_written(), slash, version]
+                .iter()
+                .for_each(|part| out.extend_from_slice(part.as_bytes()));
+        });
     }
 }
 
 /// In upper case, as Azure writes its own.
-struct ResourceId<'a>(&'a VaultId);
-
-impl Display for ResourceId<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        use std::fmt::Write as _;
-        f.write_str("/NAMESPACES/")?;
-        let mut upper = |text: &str| {
-            text.chars()
-                .try_for_each(|c| f.write_char(c.to_ascii_uppercase()))
-        };
-        upper(self.0.namespace.as_str())?;
-        upper("/providers/strongroom.dev/vaults/")?;
-        upper(self.0.name.as_str())
-    }
+fn write_resource_id(line: &mut Members<'_>, vault: &VaultId) {
+    let namespace = vault.namespace.as_str().to_ascii_uppercase();
+    let name = vault.name.as_str().to_ascii_uppercase();
+    line.text(
+        "resourceId",
+        &[
+            "/NAMESPACES/",
+            &namespace,
+            "/PROVIDERS/STRONGROOM.DEV/VAULTS/",
+            &name,
+        ],
+    );
 }
 
-struct ObjectId<'a> {
-    host: Option<&'a str>,
-    vault: &'a VaultId,
-    object: &'a str,
-    version: Option<Version>,
-}
-
-impl Display for ObjectId<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.host {
-            Some(host) => write!(f, "https://{}/secrets/{}", Clean::host(host), self.object)?,
-            None => write!(
-                f,
-                "https://{}.{}.svc/secrets/{}",
-                self.vault.name, self.vault.namespace, self.object
-            )?,
+fn write_claim(line: &mut Members<'_>, caller: &Caller) {
+    match caller {
+        Caller::ServiceAccount(account) => {
+            line.text("oid", &[account.uid.as_str()]);
+            let (namespace, name) = (account.namespace.as_str(), &*account.name);
+            line.text("appid", &["system:serviceaccount:", namespace, ":", name]);
         }
-        self.version.map_or(Ok(()), |version| write!(f, "/{version}"))
+        Caller::Operator => line.text("appid", &["strongroom:operate"]),
     }
 }
 
-struct AccountName<'a>(&'a ServiceAccountCaller);
-
-impl Display for AccountName<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.0.namespace, self.0.name)
+fn write_clean(line: &mut Members<'_>, key: &'static str, text: Option<Clean<'_>>) {
+    if let Some(text) = text {
+        line.plain(key, |out| text.push_to(out));
     }
 }
 
-struct AppId<'a>(&'a Caller);
+fn micros(took: Duration) -> u64 {
+    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
+}
 
-impl Display for AppId<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            Caller::ServiceAccount(account) => {
-                write!(f, "system:serviceaccount:{}:{}", account.namespace, account.name)
-            }
-            Caller::Operator => f.write_str("strongroom:operate"),
-        }
-    }
+/// ISO 8601 with seven decimals, in UTC.
+fn push_time(out: &mut Vec<u8>, at: Moment) {
+    let Ok(second) = jiff::Timestamp::from_second(at.wall.0) else {
+        return out.extend_from_slice(at.wall.0.to_string().as_bytes());
+    };
+    let time = jiff::tz::Offset::UTC.to_datetime(second);
+    let mut part = |number: u64, least: usize, end: u8| {
+        push_digits(out, number, least);
+        out.push(end);
+    };
+    let small = |number: i8| u64::from(number.unsigned_abs());
+    part(u64::from(time.year().unsigned_abs()), 4, b'-');
+    part(small(time.month()), 2, b'-');
+    part(small(time.day()), 2, b'T');
+    part(small(time.hour()), 2, b':');
+    part(small(time.minute()), 2, b':');
+    part(small(time.second()), 2, b'.');
+    part(u64::from(at.nanos.min(999_999_999) / 100), 7, b'Z');
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The record as the gate uses it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
@@ -17,7 +17,7 @@ use crate::telemetry::sampler::Sampler;
 use super::file::LogFile;
 use super::line::{Allowed, End, Record, RecordId, Stage};
 use super::sink::Sink;
-use super::writer::{self, Message, Purpose, State};
+use super::writer::{self, Message, Purpose, Writer};
 use super::{About, Asked, AuditError, FileConfig, Outcome, StartError};
 
 /// Lines that may be queued, those included whose operation has begun and whose outcome is to come.
@@ -30,9 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct AuditLog(Arc<Shared>);
 
 struct Shared {
-    queue: mpsc::Sender<Message>,
+    writer: Writer,
     places: Arc<Semaphore>,
-    state: Arc<State>,
     metrics: Arc<Metrics>,
     patience: Duration,
     process: u64,
@@ -59,11 +58,10 @@ impl AuditLog {
 
     fn over(sink: Box<dyn Sink>, metrics: Arc<Metrics>, patience: Duration) -> Result<Self, StartError> {
         let process = u64::from_be_bytes(random::bytes().map_err(StartError::Ids)?);
-        let (queue, state) = writer::start(sink, Arc::clone(&metrics)).map_err(StartError::Thread)?;
+        let writer = writer::start(sink, Arc::clone(&metrics)).map_err(StartError::Thread)?;
         Ok(Self(Arc::new(Shared {
-            queue,
+            writer,
             places: Arc::new(Semaphore::new(PLACES)),
-            state,
             metrics,
             patience,
             process,
@@ -185,12 +183,13 @@ impl AuditLog {
             not_shown: Some(log.unauthenticated_not_shown.swap(0, Ordering::Relaxed)),
         };
         drop(log.write(record.to_line(), Purpose::Sample, Some(place)));
+        log.writer.hand_over();
     }
 
     /// Whether the log can be written, as of the last attempt, which is at most a second ago.
     #[must_use]
     pub fn is_writable(&self) -> bool {
-        self.0.state.is_writable()
+        self.0.writer.state().is_writable()
     }
 
     /// Returns when all that was handed over before is on disk.
@@ -234,8 +233,7 @@ impl Shared {
         place: Option<OwnedSemaphorePermit>,
     ) -> oneshot::Receiver<Result<(), AuditError>> {
         let (done, written) = oneshot::channel();
-        // Without its thread nobody takes the message, and whoever waits hears so at once.
-        let _ = self.queue.send(Message {
+        self.writer.queue(Message {
             line,
             purpose,
             done,
@@ -244,7 +242,13 @@ impl Shared {
         written
     }
 
+    /// Waits for a line that was queued. Who leaves meanwhile leaves the line to others.
     async fn wait(&self, written: oneshot::Receiver<Result<(), AuditError>>) -> Result<(), AuditError> {
+        if self.writer.is_crowded() {
+            // All who are ready to run queue theirs first, and one write serves them all.
+            tokio::task::yield_now().await;
+        }
+        self.writer.append();
         let result = match tokio::time::timeout(self.patience, written).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) | Err(_) => Err(AuditError::Unavailable),
@@ -339,6 +343,7 @@ impl Drop for Entry {
         };
         self.log.metrics.audit_incident(AuditIncident::Abandoned);
         drop(self.finish(end, now));
+        self.log.writer.hand_over();
     }
 }
 

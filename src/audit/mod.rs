@@ -8,8 +8,8 @@
 //! - Room for the outcome, in the queue and on the disk, is taken with the intent: a full disk refuses what is new and
 //!   still records what has begun.
 //! - What may stand in a line is an allow-list by type ([`line`]): there is no way for a value to get in.
-//! - Two threads do the writing. One appends all that is queued in one write and releases reads; one syncs and releases
-//!   changes. So the slowest disk costs a sync for a crowd of changes, and reads wait for none.
+//! - Whoever comes first appends all that is queued, in one write; that releases reads. A thread syncs, and that releases
+//!   changes: the slowest disk costs a sync for a crowd of changes, and reads wait for none.
 
 mod about;
 mod clean;
@@ -17,6 +17,7 @@ mod error;
 mod file;
 #[cfg(test)]
 mod fixtures;
+mod json;
 mod line;
 mod log;
 mod sink;

@@ -1,14 +1,15 @@
-//! The two threads: one appends, one syncs.
+//! Who writes: whoever comes first appends for all that wait, and a thread syncs.
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread::{self, Thread};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::task;
 
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::AuditIncident;
@@ -19,6 +20,8 @@ use super::sink::{Durable, Sink};
 
 /// Lines of one write.
 const BATCH: usize = 1024;
+/// How often in a row one caller appends what others have queued meanwhile.
+const ROUNDS: usize = 4;
 /// Without anything to write, the log is looked after this often.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Outcomes that are kept for when the log heals.
@@ -64,29 +67,148 @@ impl State {
     }
 }
 
-/// Starts both threads; they end when the last sender is gone and all is written.
-pub(super) fn start(sink: Box<dyn Sink>, metrics: Arc<Metrics>) -> io::Result<(Sender<Message>, Arc<State>)> {
+/// The queue of the log, and who empties it.
+///
+/// Appending takes a few microseconds, and waking a thread for it takes more than all the rest of a read. So no thread
+/// waits for lines: whoever waits for a line appends all that are queued ([`Writer::append`]), unless somebody does so
+/// just now. A thread, the keeper, appends what nobody waits for and looks after the log.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    keeper: Thread,
+}
+
+struct Shared {
+    /// Locked for a moment, never across a write.
+    queue: Mutex<VecDeque<Message>>,
+    /// Locked during a write; never waited for but by the keeper.
+    appender: Mutex<Appender>,
+    state: Arc<State>,
+    /// The task that queued the last line.
+    last: Mutex<Option<task::Id>>,
+    /// No more lines come.
+    closed: AtomicBool,
+}
+
+/// Starts both threads; they end when the writer is dropped and all is written.
+pub(super) fn start(sink: Box<dyn Sink>, metrics: Arc<Metrics>) -> io::Result<Writer> {
     let state = Arc::new(State::default());
-    let (queue, messages) = mpsc::channel();
     let (written, to_sync) = mpsc::channel();
     let syncer = Arc::clone(&state);
     thread::Builder::new()
         .name("audit-sync".to_owned())
         .spawn(move || sync_all(&to_sync, &syncer))?;
-    let mut appender = Appender {
-        sink,
-        state: Arc::clone(&state),
-        metrics,
-        syncer: written,
-        begun: HashSet::new(),
-        kept: VecDeque::new(),
-        buffer: Vec::new(),
-        known: None,
-    };
-    thread::Builder::new()
-        .name("audit-append".to_owned())
-        .spawn(move || appender.run(&messages))?;
-    Ok((queue, state))
+    let shared = Arc::new(Shared {
+        queue: Mutex::default(),
+        appender: Mutex::new(Appender {
+            sink,
+            state: Arc::clone(&state),
+            metrics,
+            syncer: written,
+            begun: HashSet::new(),
+            kept: VecDeque::new(),
+            buffer: Vec::new(),
+            known: None,
+        }),
+        state,
+        last: Mutex::default(),
+        closed: AtomicBool::new(false),
+    });
+    let kept = Arc::clone(&shared);
+    let keeper = thread::Builder::new()
+        .name("audit-keep".to_owned())
+        .spawn(move || kept.keep())?;
+    Ok(Writer {
+        shared,
+        keeper: keeper.thread().clone(),
+    })
+}
+
+impl Writer {
+    /// Queues a line. It is appended by the next [`Writer::append`], by anybody, or by the keeper within [`PAUSE`].
+    pub(super) fn queue(&self, message: Message) {
+        lock(&self.shared.queue).push_back(message);
+    }
+
+    /// Appends all that is queued, or leaves it to whoever appends just now. Blocks for one write at a time, never for
+    /// another's.
+    pub(super) fn append(&self) {
+        for _ in 0..ROUNDS {
+            if !self.shared.append() {
+                return;
+            }
+        }
+        // More and more came meanwhile: they wait for the keeper, not for us.
+        self.keeper.unpark();
+    }
+
+    /// Whether other tasks queue lines too, so that one write would serve more of them if it waited for a moment.
+    pub(super) fn is_crowded(&self) -> bool {
+        let task = task::try_id();
+        let before = std::mem::replace(&mut *lock(&self.shared.last), task);
+        before != task
+    }
+
+    /// Has the keeper append what is queued, for those who do not wait.
+    pub(super) fn hand_over(&self) {
+        self.keeper.unpark();
+    }
+
+    pub(super) fn state(&self) -> &State {
+        &self.shared.state
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.shared.closed.store(true, Ordering::Release);
+        self.keeper.unpark();
+    }
+}
+
+impl Shared {
+    /// Whether more came to be queued meanwhile, by callers who left it to us.
+    fn append(&self) -> bool {
+        let mut appender = match self.appender.try_lock() {
+            Ok(appender) => appender,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        let batch = self.take();
+        if !batch.is_empty() {
+            appender.write(batch);
+        }
+        drop(appender);
+        // To be asked after the lock is free: who came before saw it taken, who comes later finds it free.
+        !lock(&self.queue).is_empty()
+    }
+
+    /// At first, and whenever nobody comes, it is found out whether the log can be written at all.
+    fn keep(&self) {
+        loop {
+            let closed = self.closed.load(Ordering::Acquire);
+            let mut appender = lock(&self.appender);
+            appender.write(self.take());
+            drop(appender);
+            if !lock(&self.queue).is_empty() {
+                continue;
+            }
+            if closed {
+                return;
+            }
+            thread::park_timeout(PAUSE);
+        }
+    }
+
+    fn take(&self) -> Vec<Message> {
+        let mut queue = lock(&self.queue);
+        let end = queue.len().min(BATCH);
+        queue.drain(..end).collect()
+    }
+}
+
+/// What a panic left behind is whole: every step of the appender leaves it able to go on.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 type Done = oneshot::Sender<Result<(), AuditError>>;
@@ -112,28 +234,13 @@ struct Appender {
 }
 
 impl Appender {
-    fn run(&mut self, messages: &Receiver<Message>) {
-        // At first, and whenever nobody comes, it is found out whether the log can be written at all.
-        self.write(Vec::new());
-        loop {
-            match messages.recv_timeout(PAUSE) {
-                Ok(first) => {
-                    let mut batch = vec![first];
-                    batch.extend(messages.try_iter().take(BATCH - 1));
-                    self.write(batch);
-                }
-                Err(RecvTimeoutError::Timeout) => self.write(Vec::new()),
-                Err(RecvTimeoutError::Disconnected) => return self.write(Vec::new()),
-            }
-        }
-    }
-
     /// Writes what was kept and what came, in this order; where that fails, the ends of what has begun alone.
     fn write(&mut self, mut batch: Vec<Message>) {
         if self.state.suspect.swap(false, Ordering::AcqRel) {
             self.sink.distrust();
         }
-        let coming: HashSet<u64> = batch.iter().filter_map(Message::intent).collect();
+        let mut coming = HashSet::new();
+        coming.extend(batch.iter().filter_map(Message::intent));
         // The end of a change whose intent never came to be written is no news.
         batch.retain(|message| {
             let number = message.outcome();

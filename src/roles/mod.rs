@@ -20,6 +20,9 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{clock, logs};
 use crate::tls;
 
+/// Whoever appends to the audit log waits for its disk, and where that hangs the others must go on.
+const LEAST_WORKERS: usize = 2;
+
 /// A role could not start, or ended by a defect. The text says what to do.
 #[derive(Debug, thiserror::Error)]
 #[error("{attempted}")]
@@ -38,7 +41,11 @@ pub fn run(cli: Cli) -> Result<(), RoleError> {
     let level = logs::level(cli.role.log_level()).attempting("reading the log level")?;
     logs::init(level).attempting("starting the log")?;
     tls::install_crypto_provider();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(processors.max(LEAST_WORKERS))
+        .enable_all()
+        .build();
     runtime.attempting("starting the runtime")?.block_on(async {
         let stop = stop_on_signal()?;
         let clock = clock::system();

@@ -4,7 +4,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::audit::fixtures::{CANARY, caller, get, moment, name, now, permit, set, vault};
-use crate::model::{Kind, Namespace, ObjectName, OperationName, PodRef, Uid, UnixSeconds, VaultName};
+use crate::model::{
+    Kind, Namespace, ObjectName, OperationName, PodRef, ServiceAccountCaller, Uid, UnixSeconds, VaultName,
+    Version,
+};
 
 fn about() -> About {
     About {
