@@ -1,9 +1,12 @@
 //! The head of every answer.
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use crate::model::Hex;
 
 const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
@@ -12,27 +15,37 @@ const SERVICE_VERSION: HeaderName = HeaderName::from_static("x-ms-keyvault-servi
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
 /// Numbers answers, so that a person can name one: unique, and not to be guessed from another.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct RequestIds {
+    process: u64,
     count: AtomicU64,
-    first: RandomState,
-    second: RandomState,
+    keyed: RandomState,
+}
+
+impl Default for RequestIds {
+    fn default() -> Self {
+        Self {
+            process: RandomState::new().hash_one(0),
+            count: AtomicU64::new(0),
+            keyed: RandomState::new(),
+        }
+    }
 }
 
 impl RequestIds {
     /// The next number, as a GUID.
     pub(super) fn next(&self) -> String {
         let count = self.count.fetch_add(1, Ordering::Relaxed);
-        let id = u128::from(self.first.hash_one(count)) << 64 | u128::from(self.second.hash_one(count));
+        let id = u128::from(self.process) << 64 | u128::from(self.keyed.hash_one(count));
         // In the form of a version 4 GUID, which is what Azure's are.
         let id = id & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
-        let hex = format!("{id:032x}");
+        let hex = Hex::of(&id.to_be_bytes());
         let mut text = String::with_capacity(36);
-        for (at, digit) in hex.char_indices() {
-            if matches!(at, 8 | 12 | 16 | 20) {
+        for part in [0..8, 8..12, 12..16, 16..20, 20..32] {
+            if part.start > 0 {
                 text.push('-');
             }
-            text.push(digit);
+            text.push_str(hex.as_str().get(part).unwrap_or_default());
         }
         text
     }
@@ -49,30 +62,40 @@ pub(super) fn client_request_id(request: &HeaderMap) -> Option<&HeaderValue> {
     })
 }
 
-/// Writes the headers that every answer has (Azure Key Vault, "Authentication, requests and responses").
-pub(super) fn write(answer: &mut HeaderMap, id: String, client_request_id: Option<HeaderValue>) {
-    answer.reserve(12);
-    answer.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    answer.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
-    answer.insert(header::EXPIRES, HeaderValue::from_static("-1"));
-    answer.insert(
-        header::STRICT_TRANSPORT_SECURITY,
-        HeaderValue::from_static("max-age=31536000;includeSubDomains"),
-    );
-    answer.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
-    answer.insert(
-        SERVICE_VERSION,
-        HeaderValue::from_static(env!("CARGO_PKG_VERSION")),
-    );
+/// The headers that every answer has (Azure Key Vault, "Authentication, requests and responses").
+static HEAD: LazyLock<HeaderMap> = LazyLock::new(|| {
+    [
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        (header::PRAGMA, HeaderValue::from_static("no-cache")),
+        (header::EXPIRES, HeaderValue::from_static("-1")),
+        (
+            header::STRICT_TRANSPORT_SECURITY,
+            HeaderValue::from_static("max-age=31536000;includeSubDomains"),
+        ),
+        (
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ),
+        (
+            SERVICE_VERSION,
+            HeaderValue::from_static(env!("CARGO_PKG_VERSION")),
+        ),
+        (header::CONTENT_TYPE, JSON),
+    ]
+    .into_iter()
+    .collect()
+});
+
+/// The head of one answer.
+pub(super) fn of_answer(id: String, client_request_id: Option<HeaderValue>) -> HeaderMap {
+    let mut head = HEAD.clone();
     if let Ok(id) = HeaderValue::try_from(id) {
-        answer.insert(REQUEST_ID, id);
+        head.insert(REQUEST_ID, id);
     }
     if let Some(id) = client_request_id {
-        answer.insert(CLIENT_REQUEST_ID, id);
+        head.insert(CLIENT_REQUEST_ID, id);
     }
+    head
 }
 
 /// What follows `Bearer ` in the one Authorization header.

@@ -7,8 +7,10 @@ use http::{HeaderMap, Uri, header};
 /// A host as the client wrote it, folded to lower case, with its port where it is not 443.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Address {
-    host: String,
-    port: Option<u16>,
+    /// `host[:port]`.
+    text: String,
+    /// Where the host ends in it.
+    host_end: usize,
 }
 
 /// Why a request's host is refused. Never what the client sent.
@@ -45,7 +47,7 @@ impl Address {
             (Some(address), _) | (None, Some(address)) => address,
             (None, None) => return Err(BadHost::Malformed),
         };
-        if server_name.is_none_or(|name| !name.eq_ignore_ascii_case(&address.host)) {
+        if server_name.is_none_or(|name| !name.eq_ignore_ascii_case(address.host())) {
             return Err(BadHost::Misdirected);
         }
         Ok(address)
@@ -67,27 +69,37 @@ impl Address {
         if host.len() > 253 || port == Some(0) || !host.split('.').all(good_label) {
             return Err(BadHost::Malformed);
         }
-        Ok(Self {
-            host: host.to_ascii_lowercase(),
-            port: port.filter(|port| *port != 443),
-        })
+        let mut text = host.to_ascii_lowercase();
+        let host_end = text.len();
+        if let Some(port) = port.filter(|port| *port != 443) {
+            text.push(':');
+            text.push_str(&port.to_string());
+        }
+        Ok(Self { text, host_end })
+    }
+
+    /// `host[:port]`, as ids and links have it.
+    pub(super) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    fn host(&self) -> &str {
+        self.text.get(..self.host_end).unwrap_or_default()
     }
 
     /// The domain that the host is a child of, with the port where it is not 443 (two SDKs compare it).
     pub(super) fn parent(&self) -> Self {
-        let parent = self.host.split_once('.').map_or("", |(_, parent)| parent);
+        let label = self.host().find('.').map_or(self.host_end, |dot| dot + 1);
         Self {
-            host: parent.to_owned(),
-            port: self.port,
+            text: self.text.get(label..).unwrap_or_default().to_owned(),
+            host_end: self.host_end - label,
         }
     }
 }
 
-/// `host[:port]`, as ids and links have it.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.host)?;
-        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+        f.write_str(&self.text)
     }
 }
 

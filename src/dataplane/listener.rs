@@ -2,10 +2,11 @@
 //! from its first byte, so one that is slow or bad costs the others nothing.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,12 +18,13 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
+use super::events::{Event, Events};
 use super::jitter;
 use super::limits::{BUFFER_BYTES, Census, HEAD_BYTES, HEAD_BYTES_HTTP2, Limits};
 use super::pulse::{Counted, Pulse, Verdict, Watch};
@@ -76,15 +78,15 @@ pub(super) async fn run<F: Face>(
     face: Arc<F>,
     stop: CancellationToken,
 ) {
-    let tasks = TaskTracker::new();
+    let mut tasks = JoinSet::new();
     let places = Arc::new(Semaphore::new(limits.connections));
     let (open, shaking) = (Census::default(), Census::default());
     let acceptor = TlsAcceptor::from(tls);
-    let cut = CancellationToken::new();
     let mut full = Full::default();
     loop {
         let (stream, peer) = tokio::select! {
             () = stop.cancelled() => break,
+            Some(_) = tasks.join_next() => continue,
             accepted = tcp.accept() => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -124,13 +126,13 @@ pub(super) async fn run<F: Face>(
             }
             drop((place, of_address));
         };
-        tasks.spawn(cut.clone().run_until_cancelled_owned(connection));
+        tasks.spawn(connection);
     }
     drop(tcp);
-    tasks.close();
-    if timeout(limits.drain, tasks.wait()).await.is_err() {
+    let ended = async { while tasks.join_next().await.is_some() {} };
+    if timeout(limits.drain, ended).await.is_err() {
         tracing::info!("connections that did not end in time are cut");
-        cut.cancel();
+        tasks.shutdown().await;
     }
 }
 
@@ -238,25 +240,30 @@ async fn watched<C: Future, M>(
     limits: &Limits,
 ) {
     let tick = watch.tick();
-    let mut ticks = interval_at(Instant::now() + tick, tick);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut events = Events::new(visitor.leaving.clone(), tick);
     let mut left = limits.age.map(|age| age + jitter(age / 2));
     let mut cut_at: Option<Instant> = None;
     loop {
-        tokio::select! {
-            _ = connection.as_mut() => return,
-            () = visitor.leaving.cancelled(), if cut_at.is_none() => {
+        let event = poll_fn(|cx| match connection.as_mut().poll(cx) {
+            Poll::Ready(_) => Poll::Ready(None),
+            Poll::Pending => events.poll(cx).map(Some),
+        });
+        match event.await {
+            None => return,
+            Some(Event::Leave) => {
                 // What is under way may end, but a client that does not let it end does not keep its connection.
                 cut_at = Some(Instant::now() + limits.body + limits.answer + limits.unread);
                 retire(connection.as_mut());
             }
-            _ = ticks.tick() => {
+            Some(Event::Tick) => {
                 left = left.map(|left| left.saturating_sub(tick));
                 match watch.look(&visitor.pulse, tick) {
                     _ if cut_at.is_some_and(|at| at <= Instant::now()) => return,
-                    Verdict::Keep => if left == Some(Duration::ZERO) {
-                        visitor.leaving.cancel();
-                    },
+                    Verdict::Keep => {
+                        if left == Some(Duration::ZERO) {
+                            visitor.leaving.cancel();
+                        }
+                    }
                     // Asked to go at the last tick and still here with nothing under way: it does not read our goodbye.
                     Verdict::Retire if cut_at.is_some() => return,
                     Verdict::Retire => visitor.leaving.cancel(),

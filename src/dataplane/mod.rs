@@ -5,6 +5,7 @@
 //! There is no web framework: one route table, one table of errors, bounded buffers.
 
 mod body;
+mod events;
 mod fault;
 mod head;
 mod host;

@@ -98,16 +98,15 @@ struct Id<'a> {
     version: Option<Version>,
 }
 
-impl fmt::Display for Id<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "https://{}/{}/{}", self.address, self.collection, self.name)?;
-        self.version.map_or(Ok(()), |version| write!(f, "/{version}"))
-    }
-}
-
 impl Serialize for Id<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        // In one piece, not by formatting: every answer has one.
+        let hex = self.version.map(Version::to_hex);
+        let (slash, version) = hex.as_ref().map_or(("", ""), |hex| ("/", hex.as_str()));
+        let host = self.address.as_str();
+        let name = self.name.as_written();
+        let id = ["https://", host, "/", self.collection, "/", name, slash, version].concat();
+        serializer.serialize_str(&id)
     }
 }
 

@@ -120,8 +120,7 @@ impl Face for VaultFace {
         });
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        head::write(headers, id, head::client_request_id(&parts.headers).cloned());
-        headers.insert(header::CONTENT_TYPE, head::JSON);
+        *headers = head::of_answer(id, head::client_request_id(&parts.headers).cloned());
         match hint {
             Hint::None => {}
             Hint::Challenge => {
@@ -189,7 +188,7 @@ impl VaultFace {
         let client_request_id = head::client_request_id(&parts.headers).and_then(|id| id.to_str().ok());
         let agent = parts.headers.get(header::USER_AGENT);
         let mut request = gate::Request::new(vault, operation)
-            .host(address.to_string())
+            .host(address.as_str().to_owned())
             .api_version(&api_version)
             .client_request_id(client_request_id)
             .user_agent(agent.and_then(|agent| agent.to_str().ok()));

@@ -230,7 +230,7 @@ impl Gate {
     pub async fn perform(self: &Arc<Self>, admitted: Admitted, request: Request) -> Result<Reply, Refusal> {
         let name = request.operation.name();
         let started = self.parts.clock.now();
-        let result = self.decide_and_do(admitted, request).await;
+        let result = self.decide_and_do(admitted, request, started).await;
         let took = self
             .parts
             .clock
@@ -243,8 +243,13 @@ impl Gate {
         result
     }
 
-    async fn decide_and_do(self: &Arc<Self>, admitted: Admitted, request: Request) -> Result<Reply, Refusal> {
-        let (now, world) = self.look()?;
+    async fn decide_and_do(
+        self: &Arc<Self>,
+        admitted: Admitted,
+        request: Request,
+        now: Moment,
+    ) -> Result<Reply, Refusal> {
+        let world = self.look_at(now)?;
         if world.generation != admitted.generation {
             self.parts
                 .identity
@@ -362,8 +367,12 @@ impl Gate {
 
     fn look(&self) -> Result<(Moment, Arc<World>), Refusal> {
         let now = self.parts.clock.now();
+        Ok((now, self.look_at(now)?))
+    }
+
+    fn look_at(&self, now: Moment) -> Result<Arc<World>, Refusal> {
         self.parts.world.standing.check(now.monotonic)?;
-        Ok((now, self.parts.world.load()))
+        Ok(self.parts.world.load())
     }
 
     fn unauthenticated(&self, connection: &Connection, refusal: Refusal) -> Refusal {

@@ -15,7 +15,7 @@ mod vault;
 pub use attributes::{Attributes, AttributesChange, RecoveryLevel, Tags};
 pub use caller::{Caller, NodeCaller, PodRef, ServiceAccountCaller};
 pub use kind::Kind;
-pub use names::{InvalidName, Namespace, ObjectName, Uid, VaultId, VaultName, VaultUuid, Version};
+pub use names::{Hex, InvalidName, Namespace, ObjectName, Uid, VaultId, VaultName, VaultUuid, Version};
 pub use operation::{
     Alphabet, Class, DeleteOwned, EnsureGeneratedSecret, EnsureVault, Operation, OperationName, Owner,
     PageRequest, SetSecret, UpdateSecret,

@@ -233,6 +233,12 @@ impl Version {
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         parse_hex(text).map(Self).ok_or(InvalidName::Version)
     }
+
+    /// Its text, without the machinery of formatting.
+    #[must_use]
+    pub fn to_hex(self) -> Hex {
+        Hex::of(&self.0)
+    }
 }
 
 impl fmt::Display for Version {
@@ -241,8 +247,33 @@ impl fmt::Display for Version {
     }
 }
 
+/// 32 lower-case hexadecimal characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hex([u8; 32]);
+
+impl Hex {
+    /// Of 16 bytes.
+    #[must_use]
+    pub fn of(bytes: &[u8; 16]) -> Self {
+        const DIGITS: [u8; 16] = *b"0123456789abcdef";
+        let digit = |nibble: u8| DIGITS.get(usize::from(nibble & 0xf)).copied().unwrap_or(b'0');
+        let mut text = [b'0'; 32];
+        for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
+            *pair = [digit(byte >> 4), digit(*byte)];
+        }
+        Self(text)
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        // Digits are text, whatever the bytes were.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
 fn write_hex(bytes: &[u8; 16], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    write!(f, "{:032x}", u128::from_be_bytes(*bytes))
+    f.write_str(Hex::of(bytes).as_str())
 }
 
 fn parse_hex(text: &str) -> Option<[u8; 16]> {

@@ -147,20 +147,32 @@ impl Standing {
         if self.clock_off.load(Ordering::Acquire) {
             return Err(OutOfStanding::ClockOff);
         }
-        for feed in Feed::ALL {
-            match self.age(feed, now) {
-                None => return Err(OutOfStanding::NotSynced(feed)),
-                Some(age) if age > self.bound => {
-                    return Err(OutOfStanding::Stale {
-                        feed,
-                        age,
-                        bound: self.bound,
-                    });
-                }
-                Some(_) => {}
-            }
+        // Every request asks: whole numbers alone, and the exact finding only where there is one.
+        let since = |instant: Instant| {
+            let nanos = instant.saturating_duration_since(self.base).as_nanos();
+            u64::try_from(nanos).unwrap_or(u64::MAX)
+        };
+        let bound = u64::try_from(self.bound.as_nanos()).unwrap_or(u64::MAX);
+        let oldest = since(now).saturating_sub(bound);
+        let good = |slot: &AtomicU64| {
+            slot.load(Ordering::Acquire)
+                .checked_sub(1)
+                .is_some_and(|at| at >= oldest)
+        };
+        if self.fresh_as_of.iter().all(good) {
+            return Ok(());
         }
-        Ok(())
+        Feed::ALL
+            .into_iter()
+            .try_for_each(|feed| match self.age(feed, now) {
+                None => Err(OutOfStanding::NotSynced(feed)),
+                Some(age) if age > self.bound => Err(OutOfStanding::Stale {
+                    feed,
+                    age,
+                    bound: self.bound,
+                }),
+                Some(_) => Ok(()),
+            })
     }
 }
 
