@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The tests on the real cluster: what users get, side by side, a namespace each; then what a part does with a real
-# API server; then, one by one, those that break things. An argument picks tests by a part of their name.
+# The tests on the real cluster: what users get, side by side, a namespace each; then, one by one, what a part does with
+# a real API server (how fresh it is, which nothing beside it may disturb), and those that break things. An argument
+# picks tests by a part of their name.
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 source "$REPO/hack/lib/rust.sh"
@@ -20,13 +21,8 @@ run_group() {
 
 for group in e2e::side_by_side cluster e2e::one_by_one; do
 	step "tests on the cluster: $group"
-	threads=3
-	[ "$group" != e2e::one_by_one ] || threads=1
-	# A machine that starves the API server fails what is right: once more, loudly, before it counts as a failure.
-	run_group "$group" "$threads" "${1:-}" || {
-		step "A TEST FAILED (see above). The group $group is tried a second and last time, one by one."
-		sleep 15
-		run_group "$group" 1 "${1:-}" || fail "a test on the cluster failed twice"
-	}
+	threads=1
+	[ "$group" != e2e::side_by_side ] || threads=3
+	run_group "$group" "$threads" "${1:-}" || fail "a test on the cluster failed"
 done
 step "tests on the cluster passed in $(($(date +%s) - began)) s"
