@@ -51,6 +51,10 @@ impl Asked {
             | Operation::DeleteSecret { .. }
             | Operation::ListSecrets(_)
             | Operation::ListSecretVersions { .. }
+            | Operation::ListDeletedSecrets(_)
+            | Operation::GetDeletedSecret { .. }
+            | Operation::RecoverSecret { .. }
+            | Operation::PurgeSecret { .. }
             | Operation::EnsureVault(_)
             | Operation::EnsureGeneratedSecret(_)
             | Operation::DeleteOwned(_) => None,
@@ -85,6 +89,15 @@ impl Outcome {
             status: 200,
             code: "",
             version,
+        }
+    }
+
+    /// Success that has nothing to show.
+    #[must_use]
+    pub const fn gone() -> Self {
+        Self {
+            status: 204,
+            ..Self::success(None)
         }
     }
 

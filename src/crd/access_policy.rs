@@ -13,7 +13,7 @@ use super::Condition;
 pub const SERVICE_ACCOUNT: &str = "ServiceAccount";
 
 /// Azure's names of the secret permissions that are enforced so far; `all` stands for every one of them.
-pub const SECRET_PERMISSIONS: [&str; 5] = ["get", "list", "set", "delete", "all"];
+pub const SECRET_PERMISSIONS: [&str; 7] = ["get", "list", "set", "delete", "recover", "purge", "all"];
 
 /// Who may do what in which vault.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -85,8 +85,9 @@ pub struct Subject {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Permissions {
-    /// On secrets: `get` reads a value; `list` lists names, versions and attributes without values; `set` makes new
-    /// versions and changes attributes; `delete` deletes softly; `all` is every one of them.
+    /// On secrets: `get` reads a value; `list` lists names, versions and attributes without values, deleted secrets
+    /// too; `set` makes new versions and changes attributes; `delete` deletes softly; `recover` brings back what was
+    /// deleted; `purge` removes for good what was deleted; `all` is every one of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "secret_permissions")]
     pub secrets: Vec<String>,

@@ -168,15 +168,6 @@ impl From<NoRoute> for Fault {
                 "NotFound",
                 "No operation of this vault has this path.",
             ),
-            // Clients that wait for a deletion to end take a 403 here for its end, and a 404 for "not yet".
-            NoRoute::Deleted => Self {
-                inner: Some("AccessDenied"),
-                ..Self::new(
-                    StatusCode::FORBIDDEN,
-                    "Forbidden",
-                    "Deleted secrets can be neither read nor recovered nor purged here.",
-                )
-            },
             NoRoute::Method(methods) => Self::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "MethodNotAllowed",
@@ -235,8 +226,11 @@ const fn codes(reason: Reason) -> (&'static str, Option<&'static str>) {
         Reason::SecretNotYetValid => ("Forbidden", Some("SecretNotYetValid")),
         Reason::SecretExpired => ("Forbidden", Some("SecretExpired")),
         Reason::NoSuchVault => ("VaultNotFound", None),
-        Reason::SecretNotFound | Reason::SecretVersionNotFound => ("SecretNotFound", None),
+        Reason::SecretNotFound | Reason::SecretVersionNotFound | Reason::DeletedSecretNotFound => {
+            ("SecretNotFound", None)
+        }
         Reason::ObjectIsDeletedButRecoverable => ("Conflict", Some("ObjectIsDeletedButRecoverable")),
+        Reason::ObjectIsBeingDeleted => ("Conflict", Some("ObjectIsBeingDeleted")),
         Reason::OutOfLimits | Reason::SkipTokenInvalid => ("BadParameter", None),
         Reason::QuotaExceeded => ("Throttled", None),
         Reason::IdentityUnavailable
@@ -244,6 +238,7 @@ const fn codes(reason: Reason) -> (&'static str, Option<&'static str>) {
         | Reason::OutOfStanding
         | Reason::StoreUnavailable
         | Reason::OutcomeUnknown
+        | Reason::PurgeUnfinished
         | Reason::Contention
         | Reason::AuditUnavailable => ("ServiceUnavailable", None),
         Reason::RecordDamaged | Reason::Internal => ("InternalError", None),

@@ -245,7 +245,11 @@ impl InternalFace {
                 let reply = match performed.map_err(|_| Fault::NO_ANSWER)?? {
                     Reply::VaultReady => ActionReply::VaultReady,
                     Reply::Owned(owned) => ActionReply::Owned(owned),
-                    Reply::Secret(_) | Reply::Deleted(_) | Reply::Page(_) => {
+                    Reply::Secret(_)
+                    | Reply::Deleted(_)
+                    | Reply::Page(_)
+                    | Reply::DeletedPage(_)
+                    | Reply::Purged => {
                         return Err(Fault::INTERNAL.into());
                     }
                 };

@@ -436,7 +436,12 @@ fn planned(item: &RequestedSecret, reply: Reply) -> Option<(PlannedFile, Version
             };
             Some((file, secret.version))
         }
-        Reply::Deleted(_) | Reply::Page(_) | Reply::VaultReady | Reply::Owned(_) => None,
+        Reply::Deleted(_)
+        | Reply::Page(_)
+        | Reply::DeletedPage(_)
+        | Reply::Purged
+        | Reply::VaultReady
+        | Reply::Owned(_) => None,
     }
 }
 

@@ -8,37 +8,48 @@ use serde::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
 use super::host::Address;
-use crate::model::{Attributes, DeletedSecret, ObjectName, Page, Reply, Secret, SecretItem, Tags, Version};
+use crate::model::{
+    Attributes, DeletedItem, DeletedSecret, ObjectName, Page, Reply, Secret, SecretItem, Tags, Version,
+};
+
+/// The collections that ids and links name.
+const SECRETS: &str = "secrets";
+const DELETED: &str = "deletedsecrets";
 
 /// What the links of a page are made of.
 pub(super) struct PageLink<'a> {
     /// The `api-version` of the request.
     pub(super) api_version: &'a str,
-    /// The versions of this secret; none for the list of secrets.
+    /// The versions of this secret; none for the lists of secrets.
     pub(super) versions_of: Option<&'a ObjectName>,
     /// The page size that was asked for.
     pub(super) max_results: Option<NonZeroU8>,
 }
 
-/// Writes a reply. None if it is not one of the vaults' listener, or a value is no text.
+/// Writes a reply; one without content is empty. None if it is not one of the vaults' listener, or a value is no text.
 pub(super) fn write(reply: &Reply, address: &Address, link: &PageLink<'_>) -> Option<Bytes> {
     match reply {
         Reply::Secret(secret) => to_bytes(&WireSecret::new(secret, address)?, size(secret)),
         Reply::Deleted(deleted) => {
             let wire = WireDeleted {
-                recovery_id: Id {
-                    address,
-                    collection: "deletedsecrets",
-                    name: &deleted.secret.name,
-                    version: None,
-                },
+                recovery_id: Id::deleted(address, &deleted.secret.name),
                 deleted_date: deleted.deleted.0,
                 scheduled_purge_date: deleted.scheduled_purge.0,
                 secret: WireSecret::new(without_value(deleted)?, address)?,
             };
             to_bytes(&wire, size(&deleted.secret) + 256)
         }
-        Reply::Page(page) => to_bytes(&WirePage::new(page, address, link), page.items.len() * 512 + 512),
+        Reply::Page(page) => {
+            let line = |item| WireItem::new(item, address);
+            let wire = WirePage::new(page, SECRETS, address, link, line);
+            to_bytes(&wire, page.items.len() * 512 + 512)
+        }
+        Reply::DeletedPage(page) => {
+            let line = |item| WireDeletedItem::new(item, address);
+            let wire = WirePage::new(page, DELETED, address, link, line);
+            to_bytes(&wire, page.items.len() * 640 + 512)
+        }
+        Reply::Purged => Some(Bytes::new()),
         Reply::VaultReady | Reply::Owned(_) => None,
     }
 }
@@ -98,6 +109,17 @@ struct Id<'a> {
     version: Option<Version>,
 }
 
+impl<'a> Id<'a> {
+    const fn deleted(address: &'a Address, name: &'a ObjectName) -> Self {
+        Self {
+            address,
+            collection: DELETED,
+            name,
+            version: None,
+        }
+    }
+}
+
 impl Serialize for Id<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         // In one piece, not by formatting: every answer has one.
@@ -135,7 +157,7 @@ impl<'a> WireSecret<'a> {
             value,
             id: Id {
                 address,
-                collection: "secrets",
+                collection: SECRETS,
                 name: &secret.name,
                 version: Some(secret.version),
             },
@@ -200,7 +222,7 @@ impl<'a> WireItem<'a> {
         Self {
             id: Id {
                 address,
-                collection: "secrets",
+                collection: SECRETS,
                 name: &item.name,
                 version: item.version,
             },
@@ -213,24 +235,49 @@ impl<'a> WireItem<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct WirePage<'a> {
-    value: Vec<WireItem<'a>>,
+struct WireDeletedItem<'a> {
+    recovery_id: Id<'a>,
+    deleted_date: i64,
+    scheduled_purge_date: i64,
+    #[serde(flatten)]
+    item: WireItem<'a>,
+}
+
+impl<'a> WireDeletedItem<'a> {
+    fn new(deleted: &'a DeletedItem, address: &'a Address) -> Self {
+        Self {
+            recovery_id: Id::deleted(address, &deleted.item.name),
+            deleted_date: deleted.deleted.0,
+            scheduled_purge_date: deleted.scheduled_purge.0,
+            item: WireItem::new(&deleted.item, address),
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WirePage<'a, L> {
+    value: Vec<L>,
     /// Null on the last page, as Azure has it.
     next_link: Option<NextLink<'a>>,
 }
 
-impl<'a> WirePage<'a> {
-    fn new(page: &'a Page, address: &'a Address, link: &'a PageLink<'a>) -> Self {
+impl<'a, L> WirePage<'a, L> {
+    fn new<T>(
+        page: &'a Page<T>,
+        collection: &'static str,
+        address: &'a Address,
+        link: &'a PageLink<'a>,
+        line: impl Fn(&'a T) -> L,
+    ) -> Self {
         Self {
-            value: page
-                .items
-                .iter()
-                .map(|item| WireItem::new(item, address))
-                .collect(),
-            next_link: page
-                .next
-                .as_deref()
-                .map(|token| NextLink { address, link, token }),
+            value: page.items.iter().map(line).collect(),
+            next_link: page.next.as_deref().map(|token| NextLink {
+                address,
+                collection,
+                link,
+                token,
+            }),
         }
     }
 }
@@ -238,13 +285,14 @@ impl<'a> WirePage<'a> {
 /// Where the next page is: on the same host, with the same version and page size.
 struct NextLink<'a> {
     address: &'a Address,
+    collection: &'static str,
     link: &'a PageLink<'a>,
     token: &'a str,
 }
 
 impl fmt::Display for NextLink<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "https://{}/secrets", self.address)?;
+        write!(f, "https://{}/{}", self.address, self.collection)?;
         if let Some(name) = self.link.versions_of {
             write!(f, "/{name}/versions")?;
         }
@@ -346,6 +394,40 @@ mod tests {
             scheduled_purge: UnixSeconds(9),
         };
         assert!(write(&Reply::Deleted(leaky), &address(), &NO_LINK).is_none());
+    }
+
+    #[test]
+    fn deleted_secrets_are_listed_with_their_dates_and_link_to_their_own_next_page() {
+        let item = SecretItem {
+            name: ObjectName::parse("a").unwrap(),
+            version: None,
+            attributes: attributes(),
+            content_type: None,
+            tags: Arc::default(),
+        };
+        let page = Page {
+            items: vec![DeletedItem {
+                item,
+                deleted: UnixSeconds(7),
+                scheduled_purge: UnixSeconds(9),
+            }],
+            next: Some("token".to_owned()),
+        };
+        let json: serde_json::Value =
+            serde_json::from_str(&text(&Reply::DeletedPage(page), &NO_LINK)).unwrap();
+        let line = &json["value"][0];
+        assert_eq!(line["id"], "https://demo.team.svc:8443/secrets/a");
+        assert_eq!(line["recoveryId"], "https://demo.team.svc:8443/deletedsecrets/a");
+        assert_eq!(
+            (line["deletedDate"].as_i64(), line["scheduledPurgeDate"].as_i64()),
+            (Some(7), Some(9))
+        );
+        assert_eq!(line["attributes"]["recoverableDays"], 90);
+        assert_eq!(
+            json["nextLink"],
+            "https://demo.team.svc:8443/deletedsecrets?api-version=7.4&$skiptoken=token"
+        );
+        assert_eq!(text(&Reply::Purged, &NO_LINK), "");
     }
 
     #[test]

@@ -49,6 +49,14 @@ pub enum Action {
     UpdateSecret,
     /// `DELETE /secrets/{name}`.
     DeleteSecret,
+    /// `GET /deletedsecrets`.
+    ListDeletedSecrets,
+    /// `GET /deletedsecrets/{name}`.
+    GetDeletedSecret,
+    /// `POST /deletedsecrets/{name}/recover`.
+    RecoverSecret,
+    /// `DELETE /deletedsecrets/{name}`.
+    PurgeSecret,
 }
 
 use Segment::{Name, Word};
@@ -85,6 +93,26 @@ pub static ROUTES: &[Row] = &[
         path: &[Word("secrets"), Name],
         action: Action::DeleteSecret,
     },
+    Row {
+        method: Method::GET,
+        path: &[Word("deletedsecrets")],
+        action: Action::ListDeletedSecrets,
+    },
+    Row {
+        method: Method::GET,
+        path: &[Word("deletedsecrets"), Name],
+        action: Action::GetDeletedSecret,
+    },
+    Row {
+        method: Method::POST,
+        path: &[Word("deletedsecrets"), Name, Word("recover")],
+        action: Action::RecoverSecret,
+    },
+    Row {
+        method: Method::DELETE,
+        path: &[Word("deletedsecrets"), Name],
+        action: Action::PurgeSecret,
+    },
 ];
 
 /// A request's path, matched: what is to be done and to what.
@@ -106,8 +134,6 @@ pub(super) enum NoRoute {
     BadVersion,
     /// No route has this path.
     Unknown,
-    /// Deleted secrets, which this version neither shows nor recovers nor purges.
-    Deleted,
     /// The path is a route's, the method is not; these are.
     Method(&'static str),
 }
@@ -147,7 +173,6 @@ pub(super) fn find(method: &Method, path: &str) -> Result<Target, NoRoute> {
         });
     }
 
-    let mut allowed = None;
     let mut best: Option<&Row> = None;
     for row in ROUTES.iter().filter(|row| fits(row.path, segments)) {
         // A word wins over a version, so `/secrets/x/versions` is never a version called "versions".
@@ -155,14 +180,21 @@ pub(super) fn find(method: &Method, path: &str) -> Result<Target, NoRoute> {
         if row.method == *method && best.is_none_or(wins) {
             best = Some(row);
         }
-        allowed = Some(methods_of(segments));
     }
-    let row = best.ok_or_else(|| match (allowed, segments.first()) {
-        (Some(methods), _) => NoRoute::Method(methods),
-        (None, Some(first)) if first.eq_ignore_ascii_case("deletedsecrets") => NoRoute::Deleted,
-        (None, _) => NoRoute::Unknown,
-    })?;
-    read(row, segments)
+    read(best.ok_or_else(|| without_method(segments))?, segments)
+}
+
+/// Why a path leads nowhere that has no route of the request's method.
+fn without_method(segments: &[&str]) -> NoRoute {
+    let (mut allowed, mut shaped) = (Methods::default(), Methods::default());
+    for row in ROUTES.iter().filter(|row| fits(row.path, segments)) {
+        shaped.add(&row.method);
+        if read(row, segments).is_ok() {
+            allowed.add(&row.method);
+        }
+    }
+    let allowed = allowed.header().or_else(|| shaped.header());
+    allowed.map_or(NoRoute::Unknown, NoRoute::Method)
 }
 
 fn fits(shape: &[Segment], segments: &[&str]) -> bool {
@@ -178,13 +210,37 @@ fn ends_with_word(row: &Row) -> bool {
     matches!(row.path.last(), Some(Word(_)))
 }
 
-/// The `Allow` header of a path, as a constant text.
-fn methods_of(segments: &[&str]) -> &'static str {
-    match segments {
-        [_] => "GET",
-        [_, _] => "DELETE, GET, PATCH, PUT",
-        [_, _, last] if last.eq_ignore_ascii_case("versions") => "GET",
-        _ => "GET, PATCH",
+/// The methods that a path takes.
+#[derive(Debug, Default)]
+struct Methods {
+    delete: bool,
+    get: bool,
+    patch: bool,
+    post: bool,
+    put: bool,
+}
+
+impl Methods {
+    fn add(&mut self, method: &Method) {
+        match *method {
+            Method::DELETE => self.delete = true,
+            Method::GET => self.get = true,
+            Method::PATCH => self.patch = true,
+            Method::POST => self.post = true,
+            _ => self.put = true,
+        }
+    }
+
+    /// The `Allow` header, as a constant text; none where no route has the path. A test holds it to [`ROUTES`].
+    const fn header(&self) -> Option<&'static str> {
+        match (self.delete, self.get, self.patch, self.post, self.put) {
+            (true, true, true, false, true) => Some("DELETE, GET, PATCH, PUT"),
+            (true, true, false, false, false) => Some("DELETE, GET"),
+            (false, true, true, false, false) => Some("GET, PATCH"),
+            (false, true, false, false, false) => Some("GET"),
+            (false, false, false, true, false) => Some("POST"),
+            _ => None,
+        }
     }
 }
 
@@ -374,6 +430,12 @@ mod tests {
             (Method::PATCH, &with_version, Action::UpdateSecret),
             (Method::DELETE, "/secrets/a", Action::DeleteSecret),
             (Method::DELETE, "/SECRETS/a/", Action::DeleteSecret),
+            (Method::GET, "/deletedsecrets", Action::ListDeletedSecrets),
+            (Method::GET, "/DeletedSecrets/a", Action::GetDeletedSecret),
+            (Method::GET, "/deletedsecrets/a/", Action::GetDeletedSecret),
+            (Method::DELETE, "/deletedsecrets/a", Action::PurgeSecret),
+            (Method::POST, "/deletedsecrets/a/recover", Action::RecoverSecret),
+            (Method::POST, "//deletedsecrets/a/Recover/", Action::RecoverSecret),
         ] {
             assert_eq!(action(&method, path), Ok(expected), "{method} {path}");
         }
@@ -436,15 +498,17 @@ mod tests {
             "/operate/ensure-vault",
             "/projection",
             "/secrets/a/b/c",
+            "/deletedsecrets/a/b",
             "/a/b/c/d/e/f",
         ] {
             assert_eq!(action(&Method::GET, path), Err(NoRoute::Unknown), "{path}");
         }
-        assert_eq!(action(&Method::GET, "/deletedsecrets/a"), Err(NoRoute::Deleted));
         for (method, path, allow) in [
             (Method::HEAD, "/secrets", "GET"),
             (Method::POST, "/secrets/a", "DELETE, GET, PATCH, PUT"),
             (Method::OPTIONS, "/secrets/a/versions", "GET"),
+            (Method::PUT, "/deletedsecrets/a", "DELETE, GET"),
+            (Method::GET, "/deletedsecrets/a/recover", "POST"),
             (
                 Method::DELETE,
                 "/secrets/a/0123456789abcdef0123456789abcdef",
@@ -461,26 +525,34 @@ mod tests {
 
     #[test]
     fn the_allow_header_is_what_the_route_table_says() {
-        for (path, allow) in [
-            ("/secrets", "GET"),
-            ("/secrets/a", "DELETE, GET, PATCH, PUT"),
-            ("/secrets/a/versions", "GET"),
-            ("/secrets/a/0123456789abcdef0123456789abcdef", "GET, PATCH"),
-        ] {
-            let mut methods: Vec<&str> = [Method::GET, Method::PUT, Method::PATCH, Method::DELETE]
+        for row in ROUTES {
+            let segments = row.path.iter().map(|segment| match segment {
+                Word(word) => *word,
+                Name => "a",
+                Segment::Version => VERSION,
+            });
+            let path = format!("/{}", segments.collect::<Vec<_>>().join("/"));
+            let methods = [
+                Method::DELETE,
+                Method::GET,
+                Method::PATCH,
+                Method::POST,
+                Method::PUT,
+            ];
+            let served: Vec<_> = methods
                 .iter()
-                .filter(|method| find(method, path).is_ok())
-                .map(|method| {
-                    ROUTES
-                        .iter()
-                        .find(|row| row.method == *method)
-                        .unwrap()
-                        .method
-                        .as_str()
-                })
+                .filter(|method| find(method, &path).is_ok())
                 .collect();
-            methods.sort_unstable();
-            assert_eq!(methods.join(", "), allow, "{path}");
+            assert!(served.contains(&&row.method), "{path}");
+            let served = served
+                .iter()
+                .map(|method| method.as_str())
+                .collect::<Vec<_>>()
+                .join(", ");
+            let Err(NoRoute::Method(allow)) = find(&Method::TRACE, &path) else {
+                panic!("{path}");
+            };
+            assert_eq!(allow, served, "{path}");
         }
     }
 

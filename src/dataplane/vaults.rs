@@ -110,6 +110,7 @@ impl Face for VaultFace {
         let (parts, mut body) = request.into_parts();
         let id = self.ids.next();
         let (status, data, hint, address) = match self.respond(&visitor, &parts, &mut body, &id).await {
+            Ok(data) if data.is_empty() => (StatusCode::NO_CONTENT, data, Hint::None, None),
             Ok(data) => (StatusCode::OK, data, Hint::None, None),
             Err((fault, address)) => (fault.status, fault.body(), fault.hint, address),
         };
@@ -121,6 +122,9 @@ impl Face for VaultFace {
         *response.status_mut() = status;
         let headers = response.headers_mut();
         *headers = head::of_answer(id, head::client_request_id(&parts.headers).cloned());
+        if status == StatusCode::NO_CONTENT {
+            headers.remove(header::CONTENT_TYPE);
+        }
         match hint {
             Hint::None => {}
             Hint::Challenge => {
@@ -219,7 +223,7 @@ impl VaultFace {
             name,
             version,
         } = target;
-        // Every route but the list of secrets has a name in its path.
+        // Every route but the lists of secrets has a name in its path.
         let named = |name: Option<ObjectName>| name.ok_or(Fault::INTERNAL);
         Ok(match action {
             Action::ListSecrets => Operation::ListSecrets(query.page()),
@@ -232,6 +236,10 @@ impl VaultFace {
                 version,
             },
             Action::DeleteSecret => Operation::DeleteSecret { name: named(name)? },
+            Action::ListDeletedSecrets => Operation::ListDeletedSecrets(query.page()),
+            Action::GetDeletedSecret => Operation::GetDeletedSecret { name: named(name)? },
+            Action::RecoverSecret => Operation::RecoverSecret { name: named(name)? },
+            Action::PurgeSecret => Operation::PurgeSecret { name: named(name)? },
             Action::SetSecret => {
                 let set = body::set(self.intake.read(&parts.headers, body).await?)?;
                 Operation::SetSecret(SetSecret {

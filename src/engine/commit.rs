@@ -175,7 +175,7 @@ impl Engine {
         let state = change.current(snapshot)?;
         let (head, reply, exempt) = match change.decide(snapshot, state.as_ref().map(|state| state.head))? {
             Step::Keep(reply) => return Ok(Next::Answer(Ok(reply))),
-            Step::Decline(reply) => return Ok(Next::Confirm(Ok(reply))),
+            Step::Confirm(reply) => return Ok(Next::Confirm(Ok(reply))),
             Step::Write { head, reply, exempt } => (head, reply, exempt),
         };
         let envelope = change.seal(snapshot, &head)?;

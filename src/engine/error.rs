@@ -24,6 +24,12 @@ pub enum Error {
         /// The version asked for.
         version: Version,
     },
+    /// No deleted secret of this name.
+    #[error("Deleted Secret not found: {name}")]
+    DeletedSecretNotFound {
+        /// The name asked for.
+        name: ObjectName,
+    },
     /// The version is disabled.
     #[error("Operation get is not allowed on a disabled secret.")]
     SecretDisabled,
@@ -39,6 +45,12 @@ pub enum Error {
          the secret can only be recovered or purged."
     )]
     ObjectIsDeletedButRecoverable {
+        /// The name asked for.
+        name: ObjectName,
+    },
+    /// A purge of the name has begun and not ended.
+    #[error("Secret {name} is currently being deleted; purge it again to end what was begun.")]
+    ObjectIsBeingDeleted {
         /// The name asked for.
         name: ObjectName,
     },
@@ -112,6 +124,9 @@ pub enum Error {
     /// The change may or may not have been made.
     #[error("The store did not say whether the change was made; read the object to see.")]
     OutcomeUnknown,
+    /// The purge was begun, so there is no way back, and could not be ended.
+    #[error("The purge was begun and could not be ended for now; purge the secret again to end it.")]
+    PurgeUnfinished,
     /// The store cannot be reached or has no room. Nothing was done.
     #[error("Nothing was done: {0}.")]
     Store(StoreError),
@@ -145,9 +160,11 @@ impl Error {
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
-            Self::SecretNotFound { .. } | Self::SecretVersionNotFound { .. } => Kind::NotFound,
+            Self::SecretNotFound { .. }
+            | Self::SecretVersionNotFound { .. }
+            | Self::DeletedSecretNotFound { .. } => Kind::NotFound,
             Self::SecretDisabled | Self::SecretNotYetValid | Self::SecretExpired => Kind::Denied,
-            Self::ObjectIsDeletedButRecoverable { .. } => Kind::Conflict,
+            Self::ObjectIsDeletedButRecoverable { .. } | Self::ObjectIsBeingDeleted { .. } => Kind::Conflict,
             Self::ValueTooLarge
             | Self::ContentTypeTooLong
             | Self::TooManyTags
@@ -162,7 +179,8 @@ impl Error {
             | Self::NewerFormat
             | Self::StoreRolledBack
             | Self::Contention
-            | Self::OutcomeUnknown => Kind::Unavailable,
+            | Self::OutcomeUnknown
+            | Self::PurgeUnfinished => Kind::Unavailable,
             Self::RecordDamaged(_) | Self::Crypto(_) | Self::Encode => Kind::Internal,
             Self::Store(error) => match error {
                 StoreError::Full => Kind::Throttled,
@@ -180,10 +198,12 @@ impl Error {
         match self {
             Self::SecretNotFound { .. }
             | Self::SecretVersionNotFound { .. }
+            | Self::DeletedSecretNotFound { .. }
             | Self::SecretDisabled
             | Self::SecretNotYetValid
             | Self::SecretExpired
             | Self::ObjectIsDeletedButRecoverable { .. }
+            | Self::ObjectIsBeingDeleted { .. }
             | Self::HeadTooLarge { .. }
             | Self::TooManyVersions { .. }
             | Self::VaultNotReady { .. }
@@ -200,6 +220,7 @@ impl Error {
             | Self::StoreRolledBack
             | Self::Contention
             | Self::OutcomeUnknown
+            | Self::PurgeUnfinished
             | Self::Store(_)
             | Self::Crypto(_)
             | Self::Encode => false,

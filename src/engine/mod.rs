@@ -21,10 +21,12 @@ mod lanes;
 mod limits;
 mod objects;
 mod paging;
+mod purge;
 mod seals;
 mod summary;
+mod tidy;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -71,6 +73,8 @@ pub struct Engine {
     quotas: Quotas,
     index: Index,
     lanes: Lanes,
+    /// What is to be removed, and since when that is known.
+    old: Mutex<tidy::Seen>,
     /// How to wait; tests do not wait.
     pause: fn(Duration) -> BoxFuture<'static, ()>,
 }
@@ -95,6 +99,7 @@ impl Engine {
             seals,
             quotas: parts.quotas,
             lanes: Lanes::default(),
+            old: Mutex::default(),
             pause: |wait| tokio::time::sleep(wait).boxed(),
         }
     }
@@ -115,9 +120,13 @@ impl Engine {
             Operation::GetSecret { name, version } => self.get(&entry, &name, version, now).await,
             Operation::ListSecrets(page) => self.list(&entry, &page).await,
             Operation::ListSecretVersions { name, page } => self.list_versions(&entry, &name, &page).await,
+            Operation::ListDeletedSecrets(page) => self.list_deleted(&entry, &page).await,
+            Operation::GetDeletedSecret { name } => self.get_deleted(&entry, &name).await,
             Operation::SetSecret(set) => self.set(&entry, set, now).boxed().await,
             Operation::UpdateSecret(update) => self.update(&entry, &update, now).boxed().await,
             Operation::DeleteSecret { name } => self.delete(&entry, &name, now).boxed().await,
+            Operation::RecoverSecret { name } => self.recover(&entry, &name, now).boxed().await,
+            Operation::PurgeSecret { name } => self.purge(&entry, &name, now).boxed().await,
             Operation::EnsureVault(_) => self.ensure_vault(&entry, now).boxed().await,
             Operation::EnsureGeneratedSecret(ensure) => {
                 self.ensure_generated(&entry, &ensure, now).boxed().await
@@ -248,6 +257,24 @@ impl Engine {
         .await
     }
 
+    async fn list_deleted(&self, entry: &VaultEntry, page: &PageRequest) -> Result<Reply, Error> {
+        self.read(entry, None, |snapshot, address, _| {
+            let vault = ready_vault(snapshot, address, entry)?;
+            paging::deleted(&self.seals, vault, page).map(Reply::DeletedPage)
+        })
+        .await
+    }
+
+    async fn get_deleted(&self, entry: &VaultEntry, name: &ObjectName) -> Result<Reply, Error> {
+        self.read(entry, Some(name), |snapshot, address, _| {
+            let vault = ready_vault(snapshot, address, entry)?;
+            let object = vault.object(name.folded())?;
+            let head = object.map(|object| &object.head);
+            decide::get_deleted(head, name, vault.head.retention_days).map(Reply::Deleted)
+        })
+        .await
+    }
+
     async fn list_versions(
         &self,
         entry: &VaultEntry,
@@ -285,6 +312,12 @@ impl Engine {
     async fn delete(&self, entry: &VaultEntry, name: &ObjectName, now: UnixSeconds) -> Result<Reply, Error> {
         let decide =
             |head: Option<&Head>, context: &Context, _: &SealBody<'_>| decide::delete(head, name, context);
+        self.change(entry, name, Value::None, now, decide).await
+    }
+
+    async fn recover(&self, entry: &VaultEntry, name: &ObjectName, now: UnixSeconds) -> Result<Reply, Error> {
+        let decide =
+            |head: Option<&Head>, context: &Context, _: &SealBody<'_>| decide::recover(head, name, context);
         self.change(entry, name, Value::None, now, decide).await
     }
 

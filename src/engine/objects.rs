@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::commit::{Change, Made, State};
 use super::decide::{self, Context, NewVault, SealBody, Step};
-use super::heads::{Head, VaultHead};
+use super::heads::{Head, SecretState, VaultHead};
 use super::index::{Snapshot, Vault, VaultAddress};
 use super::seals::{BodyPlace, Seals};
 use super::{Engine, Error};
@@ -90,16 +90,15 @@ where
         if head.writes.contains(&self.context.write) {
             return Made::Yes;
         }
+        let is_there = |secret: &SecretState| secret.versions.get(&self.context.version).is_some();
         match self.value {
             Value::None => Made::NotLately,
-            // A version stays, so it tells for ever.
-            Value::Given(_) | Value::Generated { .. } => {
-                let made = head
-                    .secret
-                    .as_ref()
-                    .is_some_and(|s| s.versions.get(&self.context.version).is_some());
-                if made { Made::Yes } else { Made::No }
+            // A version stays for as long as its name is not purged.
+            Value::Given(_) | Value::Generated { .. } if head.secret.as_ref().is_some_and(is_there) => {
+                Made::Yes
             }
+            Value::Given(_) | Value::Generated { .. } if head.purged.is_empty() => Made::No,
+            Value::Given(_) | Value::Generated { .. } => Made::NotLately,
         }
     }
 

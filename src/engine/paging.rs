@@ -6,11 +6,11 @@ use std::ops::Bound;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::decide::{item, live};
-use super::index::Vault;
+use super::decide::{deleted_item, item, live};
+use super::index::{Object, Vault};
 use super::seals::Seals;
 use super::{Error, limits};
-use crate::model::{ObjectName, Page, PageRequest, VaultUuid};
+use crate::model::{DeletedItem, ObjectName, Page, PageRequest, SecretItem, VaultUuid};
 
 /// Names that one page looks at: among many deleted secrets a page may be short, but it does not take long.
 const MAX_LOOKED_AT: usize = 1_000;
@@ -18,12 +18,49 @@ const MAX_LOOKED_AT: usize = 1_000;
 const MAX_TOKEN: usize = 1_024;
 
 const SECRETS: &str = "secrets";
+const DELETED: &str = "deletedsecrets";
 
 /// `GET /secrets`: live secrets in the order of their names in lower case, each with its newest version's attributes.
-pub(super) fn secrets(seals: &Seals, vault: &Vault, request: &PageRequest) -> Result<Page, Error> {
+pub(super) fn secrets(
+    seals: &Seals,
+    vault: &Vault,
+    request: &PageRequest,
+) -> Result<Page<SecretItem>, Error> {
+    by_name(seals, vault, SECRETS, request, |object| {
+        let secret = object.head.live_secret()?;
+        let newest = secret.versions.newest();
+        Some(item(&object.head.name, newest, None, vault.head.retention_days))
+    })
+}
+
+/// `GET /deletedsecrets`: those that can still be recovered, in the same order.
+pub(super) fn deleted(
+    seals: &Seals,
+    vault: &Vault,
+    request: &PageRequest,
+) -> Result<Page<DeletedItem>, Error> {
+    by_name(seals, vault, DELETED, request, |object| {
+        let (secret, deleted) = object.head.deleted_secret()?;
+        Some(deleted_item(
+            &object.head.name,
+            secret,
+            deleted,
+            vault.head.retention_days,
+        ))
+    })
+}
+
+/// What `line` makes of the vault's objects, in the order of their names in lower case.
+fn by_name<T>(
+    seals: &Seals,
+    vault: &Vault,
+    list: &str,
+    request: &PageRequest,
+    line: impl Fn(&Object) -> Option<T>,
+) -> Result<Page<T>, Error> {
     limits::check_page(request)?;
     let uuid = vault.head.uuid;
-    let position = open(seals, uuid, SECRETS, request)?;
+    let position = open(seals, uuid, list, request)?;
     let after = position
         .as_deref()
         .map(std::str::from_utf8)
@@ -38,23 +75,16 @@ pub(super) fn secrets(seals: &Seals, vault: &Vault, request: &PageRequest) -> Re
         .range::<_, str>((start, Bound::Unbounded))
         .enumerate()
     {
-        let secret = object.head.live_secret().filter(|_| object.damage.is_none());
-        let full = looked_at == MAX_LOOKED_AT || (secret.is_some() && items.len() == limit);
+        let item = line(object).filter(|_| object.damage.is_none());
+        let full = looked_at == MAX_LOOKED_AT || (item.is_some() && items.len() == limit);
         if full {
             let next = last
-                .map(|last| seal(seals, uuid, SECRETS, last.as_bytes()))
+                .map(|last| seal(seals, uuid, list, last.as_bytes()))
                 .transpose()?;
             return Ok(Page { items, next });
         }
         last = Some(name);
-        if let Some(secret) = secret {
-            items.push(item(
-                &object.head.name,
-                secret.versions.newest(),
-                None,
-                vault.head.retention_days,
-            ));
-        }
+        items.extend(item);
     }
     Ok(Page { items, next: None })
 }
@@ -65,7 +95,7 @@ pub(super) fn versions(
     vault: &Vault,
     name: &ObjectName,
     request: &PageRequest,
-) -> Result<Page, Error> {
+) -> Result<Page<SecretItem>, Error> {
     limits::check_page(request)?;
     let uuid = vault.head.uuid;
     let list = format!("versions/{}", name.folded());

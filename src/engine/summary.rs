@@ -27,9 +27,9 @@ fn summary(vault: &Vault, now: UnixSeconds) -> VaultSummary {
         let Some(secret) = &object.head.secret else {
             continue;
         };
-        if secret.deleted.is_some() {
+        if object.head.deleted_secret().is_some() {
             summary.deleted_secrets += 1;
-        } else {
+        } else if object.head.live_secret().is_some() {
             summary.secrets += 1;
             let expires = secret.versions.newest().expires.filter(|expires| *expires > now);
             summary.next_expiry = summary.next_expiry.into_iter().chain(expires).min();

@@ -413,12 +413,15 @@ fn permit(
 
 fn outcome(result: &Result<Reply, Refusal>) -> Outcome {
     match result {
+        Ok(Reply::Purged) => Outcome::gone(),
         Ok(reply) => Outcome::success(match reply {
             Reply::Secret(secret) => Some(secret.version),
             Reply::Deleted(deleted) => Some(deleted.secret.version),
             Reply::Owned(OwnedSecret::Live { version }) => Some(*version),
             Reply::Owned(OwnedSecret::Deleted | OwnedSecret::Foreign | OwnedSecret::Absent)
             | Reply::Page(_)
+            | Reply::DeletedPage(_)
+            | Reply::Purged
             | Reply::VaultReady => None,
         }),
         Err(refusal) => failure(refusal),

@@ -31,10 +31,12 @@ pub enum Reason {
     NotOnList,
     SecretNotFound,
     SecretVersionNotFound,
+    DeletedSecretNotFound,
     SecretDisabled,
     SecretNotYetValid,
     SecretExpired,
     ObjectIsDeletedButRecoverable,
+    ObjectIsBeingDeleted,
     OutOfLimits,
     SkipTokenInvalid,
     QuotaExceeded,
@@ -42,6 +44,7 @@ pub enum Reason {
     OutOfStanding,
     StoreUnavailable,
     OutcomeUnknown,
+    PurgeUnfinished,
     Contention,
     AuditUnavailable,
     RecordDamaged,
@@ -69,8 +72,11 @@ impl Reason {
             | Self::SecretDisabled
             | Self::SecretNotYetValid
             | Self::SecretExpired => Kind::Denied,
-            Self::NoSuchVault | Self::SecretNotFound | Self::SecretVersionNotFound => Kind::NotFound,
-            Self::ObjectIsDeletedButRecoverable => Kind::Conflict,
+            Self::NoSuchVault
+            | Self::SecretNotFound
+            | Self::SecretVersionNotFound
+            | Self::DeletedSecretNotFound => Kind::NotFound,
+            Self::ObjectIsDeletedButRecoverable | Self::ObjectIsBeingDeleted => Kind::Conflict,
             Self::OutOfLimits | Self::SkipTokenInvalid => Kind::Invalid,
             Self::QuotaExceeded => Kind::Throttled,
             Self::IdentityUnavailable
@@ -78,6 +84,7 @@ impl Reason {
             | Self::OutOfStanding
             | Self::StoreUnavailable
             | Self::OutcomeUnknown
+            | Self::PurgeUnfinished
             | Self::Contention
             | Self::AuditUnavailable => Kind::Unavailable,
             Self::RecordDamaged | Self::Internal => Kind::Internal,
@@ -105,10 +112,12 @@ impl Reason {
             Self::NotOnList => "NotOnList",
             Self::SecretNotFound => "SecretNotFound",
             Self::SecretVersionNotFound => "SecretVersionNotFound",
+            Self::DeletedSecretNotFound => "DeletedSecretNotFound",
             Self::SecretDisabled => "SecretDisabled",
             Self::SecretNotYetValid => "SecretNotYetValid",
             Self::SecretExpired => "SecretExpired",
             Self::ObjectIsDeletedButRecoverable => "ObjectIsDeletedButRecoverable",
+            Self::ObjectIsBeingDeleted => "ObjectIsBeingDeleted",
             Self::OutOfLimits => "OutOfLimits",
             Self::SkipTokenInvalid => "SkipTokenInvalid",
             Self::QuotaExceeded => "QuotaExceeded",
@@ -116,6 +125,7 @@ impl Reason {
             Self::OutOfStanding => "OutOfStanding",
             Self::StoreUnavailable => "StoreUnavailable",
             Self::OutcomeUnknown => "OutcomeUnknown",
+            Self::PurgeUnfinished => "PurgeUnfinished",
             Self::Contention => "Contention",
             Self::AuditUnavailable => "AuditUnavailable",
             Self::RecordDamaged => "RecordDamaged",
@@ -269,10 +279,12 @@ impl From<engine::Error> for Refusal {
         let reason = match &error {
             Error::SecretNotFound { .. } => Reason::SecretNotFound,
             Error::SecretVersionNotFound { .. } => Reason::SecretVersionNotFound,
+            Error::DeletedSecretNotFound { .. } => Reason::DeletedSecretNotFound,
             Error::SecretDisabled => Reason::SecretDisabled,
             Error::SecretNotYetValid => Reason::SecretNotYetValid,
             Error::SecretExpired => Reason::SecretExpired,
             Error::ObjectIsDeletedButRecoverable { .. } => Reason::ObjectIsDeletedButRecoverable,
+            Error::ObjectIsBeingDeleted { .. } => Reason::ObjectIsBeingDeleted,
             Error::ValueTooLarge
             | Error::ContentTypeTooLong
             | Error::TooManyTags
@@ -287,6 +299,7 @@ impl From<engine::Error> for Refusal {
             Error::StoreRolledBack => Reason::OutOfStanding,
             Error::Contention => Reason::Contention,
             Error::OutcomeUnknown => Reason::OutcomeUnknown,
+            Error::PurgeUnfinished => Reason::PurgeUnfinished,
             Error::Store(store) => match error.kind() {
                 Kind::Throttled => Reason::QuotaExceeded,
                 Kind::Unavailable => Reason::StoreUnavailable,

@@ -20,7 +20,7 @@ pub use operation::{
     Alphabet, Class, DeleteOwned, EnsureGeneratedSecret, EnsureVault, Operation, OperationName, Owner,
     PageRequest, SetSecret, UpdateSecret,
 };
-pub use reply::{DeletedSecret, OwnedSecret, Page, Reply, Secret, SecretItem, VaultSummary};
+pub use reply::{DeletedItem, DeletedSecret, OwnedSecret, Page, Reply, Secret, SecretItem, VaultSummary};
 pub use secret_bytes::SecretBytes;
 pub use time::{Clock, Moment, UnixSeconds};
 pub use vault::{VaultEntry, VaultSettings};

@@ -32,6 +32,23 @@ pub enum Operation {
         /// Which page.
         page: PageRequest,
     },
+    /// `GET /deletedsecrets`.
+    ListDeletedSecrets(PageRequest),
+    /// `GET /deletedsecrets/{name}`.
+    GetDeletedSecret {
+        /// Which secret.
+        name: ObjectName,
+    },
+    /// `POST /deletedsecrets/{name}/recover`: it is live again, with all versions.
+    RecoverSecret {
+        /// Which secret.
+        name: ObjectName,
+    },
+    /// `DELETE /deletedsecrets/{name}`: it is gone for good, and its name is free.
+    PurgeSecret {
+        /// Which secret.
+        name: ObjectName,
+    },
     /// From `operate` alone: the vault's head exists.
     EnsureVault(EnsureVault),
     /// From `operate` alone: a `Secret` resource's generated value exists.
@@ -152,12 +169,16 @@ pub enum OperationName {
     SecretDelete,
     SecretList,
     SecretListVersions,
+    SecretListDeleted,
+    SecretGetDeleted,
+    SecretRecover,
+    SecretPurge,
     VaultPut,
 }
 
 impl OperationName {
     /// Every name, for metrics that start at zero.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::Authentication,
         Self::SecretSet,
         Self::SecretGet,
@@ -165,6 +186,10 @@ impl OperationName {
         Self::SecretDelete,
         Self::SecretList,
         Self::SecretListVersions,
+        Self::SecretListDeleted,
+        Self::SecretGetDeleted,
+        Self::SecretRecover,
+        Self::SecretPurge,
         Self::VaultPut,
     ];
 
@@ -179,6 +204,10 @@ impl OperationName {
             Self::SecretDelete => "SecretDelete",
             Self::SecretList => "SecretList",
             Self::SecretListVersions => "SecretListVersions",
+            Self::SecretListDeleted => "SecretListDeleted",
+            Self::SecretGetDeleted => "SecretGetDeleted",
+            Self::SecretRecover => "SecretRecover",
+            Self::SecretPurge => "SecretPurge",
             Self::VaultPut => "VaultPut",
         }
     }
@@ -189,10 +218,16 @@ impl Operation {
     #[must_use]
     pub const fn class(&self) -> Class {
         match self {
-            Self::GetSecret { .. } | Self::ListSecrets(_) | Self::ListSecretVersions { .. } => Class::Read,
+            Self::GetSecret { .. }
+            | Self::ListSecrets(_)
+            | Self::ListSecretVersions { .. }
+            | Self::ListDeletedSecrets(_)
+            | Self::GetDeletedSecret { .. } => Class::Read,
             Self::SetSecret(_)
             | Self::UpdateSecret(_)
             | Self::DeleteSecret { .. }
+            | Self::RecoverSecret { .. }
+            | Self::PurgeSecret { .. }
             | Self::EnsureVault(_)
             | Self::EnsureGeneratedSecret(_)
             | Self::DeleteOwned(_) => Class::Change,
@@ -209,6 +244,10 @@ impl Operation {
             Self::DeleteSecret { .. } | Self::DeleteOwned(_) => OperationName::SecretDelete,
             Self::ListSecrets(_) => OperationName::SecretList,
             Self::ListSecretVersions { .. } => OperationName::SecretListVersions,
+            Self::ListDeletedSecrets(_) => OperationName::SecretListDeleted,
+            Self::GetDeletedSecret { .. } => OperationName::SecretGetDeleted,
+            Self::RecoverSecret { .. } => OperationName::SecretRecover,
+            Self::PurgeSecret { .. } => OperationName::SecretPurge,
             Self::EnsureVault(_) => OperationName::VaultPut,
         }
     }
@@ -222,9 +261,12 @@ impl Operation {
             | Self::UpdateSecret(UpdateSecret { name, .. })
             | Self::DeleteSecret { name }
             | Self::ListSecretVersions { name, .. }
+            | Self::GetDeletedSecret { name }
+            | Self::RecoverSecret { name }
+            | Self::PurgeSecret { name }
             | Self::EnsureGeneratedSecret(EnsureGeneratedSecret { name, .. })
             | Self::DeleteOwned(DeleteOwned { name, .. }) => Some(name),
-            Self::ListSecrets(_) | Self::EnsureVault(_) => None,
+            Self::ListSecrets(_) | Self::ListDeletedSecrets(_) | Self::EnsureVault(_) => None,
         }
     }
 }

@@ -7,12 +7,16 @@ use super::{Attributes, ObjectName, Owner, SecretBytes, Tags, UnixSeconds, Vault
 /// The answer to an [`super::Operation`].
 #[derive(Debug)]
 pub enum Reply {
-    /// Set, get, update. The value is there after set and get.
+    /// Set, get, update, recover. The value is there after set and get.
     Secret(Secret),
-    /// Delete.
+    /// Delete, get of a deleted secret.
     Deleted(DeletedSecret),
     /// Lists of secrets or of versions.
-    Page(Page),
+    Page(Page<SecretItem>),
+    /// The list of deleted secrets.
+    DeletedPage(Page<DeletedItem>),
+    /// The secret is gone for good.
+    Purged,
     /// The vault's head is there.
     VaultReady,
     /// What became of a `Secret` resource's object.
@@ -49,9 +53,9 @@ pub struct DeletedSecret {
 
 /// A page of a list.
 #[derive(Debug)]
-pub struct Page {
+pub struct Page<T> {
     /// The items, at most as many as asked for.
-    pub items: Vec<SecretItem>,
+    pub items: Vec<T>,
     /// Token of the next page; none on the last.
     pub next: Option<String>,
 }
@@ -69,6 +73,17 @@ pub struct SecretItem {
     pub content_type: Option<Arc<str>>,
     /// Its tags.
     pub tags: Arc<Tags>,
+}
+
+/// A line of the list of deleted secrets.
+#[derive(Debug)]
+pub struct DeletedItem {
+    /// Its name and its newest version's attributes.
+    pub item: SecretItem,
+    /// When it was deleted.
+    pub deleted: UnixSeconds,
+    /// When it is due to be purged.
+    pub scheduled_purge: UnixSeconds,
 }
 
 /// The object of a `Secret` resource.

@@ -189,11 +189,15 @@ enum Required {
 const fn required(operation: &Operation) -> Required {
     match operation {
         Operation::SetSecret(_) | Operation::UpdateSecret(_) => Required::Secrets(SecretPermission::Set),
-        Operation::GetSecret { .. } => Required::Secrets(SecretPermission::Get),
-        Operation::DeleteSecret { .. } => Required::Secrets(SecretPermission::Delete),
-        Operation::ListSecrets(_) | Operation::ListSecretVersions { .. } => {
-            Required::Secrets(SecretPermission::List)
+        Operation::GetSecret { .. } | Operation::GetDeletedSecret { .. } => {
+            Required::Secrets(SecretPermission::Get)
         }
+        Operation::DeleteSecret { .. } => Required::Secrets(SecretPermission::Delete),
+        Operation::RecoverSecret { .. } => Required::Secrets(SecretPermission::Recover),
+        Operation::PurgeSecret { .. } => Required::Secrets(SecretPermission::Purge),
+        Operation::ListSecrets(_)
+        | Operation::ListSecretVersions { .. }
+        | Operation::ListDeletedSecrets(_) => Required::Secrets(SecretPermission::List),
         Operation::EnsureVault(_) | Operation::EnsureGeneratedSecret(_) | Operation::DeleteOwned(_) => {
             Required::OperatorList
         }

@@ -11,11 +11,22 @@ pub enum SecretPermission {
     Set,
     /// Soft-delete.
     Delete,
+    /// Bring back what was deleted.
+    Recover,
+    /// Remove for good what was deleted.
+    Purge,
 }
 
 impl SecretPermission {
     /// Every permission there is: what `all` stands for.
-    pub const ALL: [Self; 4] = [Self::Get, Self::List, Self::Set, Self::Delete];
+    pub const ALL: [Self; 6] = [
+        Self::Get,
+        Self::List,
+        Self::Set,
+        Self::Delete,
+        Self::Recover,
+        Self::Purge,
+    ];
 
     /// Azure's name.
     #[must_use]
@@ -25,6 +36,8 @@ impl SecretPermission {
             Self::List => "list",
             Self::Set => "set",
             Self::Delete => "delete",
+            Self::Recover => "recover",
+            Self::Purge => "purge",
         }
     }
 
@@ -34,6 +47,8 @@ impl SecretPermission {
             Self::List => 2,
             Self::Set => 4,
             Self::Delete => 8,
+            Self::Recover => 16,
+            Self::Purge => 32,
         }
     }
 }

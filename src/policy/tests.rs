@@ -84,6 +84,10 @@ fn operations() -> Vec<(&'static str, Operation)> {
                 page: page(),
             },
         ),
+        ("get", Operation::GetDeletedSecret { name: name() }),
+        ("list", Operation::ListDeletedSecrets(page())),
+        ("recover", Operation::RecoverSecret { name: name() }),
+        ("purge", Operation::PurgeSecret { name: name() }),
     ]
 }
 

@@ -14,7 +14,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Cli, Common, Role};
-use crate::model::Kind;
+use crate::engine::Engine;
+use crate::model::{Clock, Kind};
 use crate::telemetry::health::{self, Readiness};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{clock, logs};
@@ -116,6 +117,21 @@ fn spawn_until(stop: &CancellationToken, work: impl Future<Output = ()> + Send +
             () = stop.cancelled() => {}
         }
     });
+}
+
+/// How often what has done its time is looked for.
+const BETWEEN_TIDYINGS: Duration = Duration::from_mins(10);
+
+/// Removes from the store what has done its time, for as long as it is polled. Every replica may do so.
+async fn stay_tidy(engine: Arc<Engine>, clock: Clock) {
+    loop {
+        tokio::time::sleep(BETWEEN_TIDYINGS).await;
+        match engine.tidy(clock.now()).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "records that had done their time were removed"),
+            Err(error) => tracing::warn!(%error, "the store could not be tidied; trying again later"),
+        }
+    }
 }
 
 /// Tries until it succeeds or fails by something that waiting does not heal. What it waits for is logged.

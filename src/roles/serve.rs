@@ -17,7 +17,7 @@ use crate::engine::{Engine, EngineParts, Quotas};
 use crate::gate::{Gate, GateParts};
 use crate::identity::{AccountRef, Identity, PodAddressCheck, Settings};
 use crate::model::{Clock, Namespace};
-use crate::roles::{Attempt, RoleError, patiently, serve_health, spawn_until};
+use crate::roles::{Attempt, RoleError, patiently, serve_health, spawn_until, stay_tidy};
 use crate::store::installation::load_or_create;
 use crate::store::{Record, SealedStore, StoreEvent};
 use crate::telemetry::health::Readiness;
@@ -141,6 +141,7 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
         staleness_bound: config.staleness_bound,
         metrics: Arc::clone(&metrics),
     };
+    spawn_until(&stop, stay_tidy(Arc::clone(&engine), clock.clone()));
     spawn_until(
         &stop,
         run_feeds(feeds, Arc::clone(&world), Arc::new(Records(engine))),

@@ -13,6 +13,7 @@
 mod abandoned;
 mod canary;
 mod client;
+mod deleted;
 mod hostile;
 mod matrix;
 mod projection;
@@ -140,6 +141,20 @@ impl Rig {
                 &format!("/secrets/{name}?api-version=7.4"),
                 Some(&self.token("writer")),
                 &body,
+            )
+            .await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    }
+
+    /// Deletes a secret as `writer` and gives what was answered.
+    async fn delete(&self, name: &str) -> Value {
+        let answer = self
+            .ask(
+                "DELETE",
+                &format!("/secrets/{name}?api-version=7.4"),
+                Some(&self.token("writer")),
+                "",
             )
             .await;
         assert_eq!(answer.status, 200, "{answer:?}");

@@ -114,10 +114,18 @@ fn how_an_operation_ended_is_told_in_azures_words() {
     let denied = Outcome::failure(Kind::Denied, "ForbiddenByPolicy");
     let conflict = Outcome::failure(Kind::Conflict, "ObjectIsDeletedButRecoverable");
     let made = Outcome::success(None);
+    let purged = Outcome::gone();
     // (end, resultType, resultSignature, resultDescription, httpStatusCode)
     for (end, result, signature, description, status) in [
         (End::NotYet, "Intent", json!(null), json!(null), json!(null)),
         (End::Known(&made), "Success", json!("OK"), json!(null), json!(200)),
+        (
+            End::Known(&purged),
+            "Success",
+            json!("No Content"),
+            json!(null),
+            json!(204),
+        ),
         (
             End::Known(&denied),
             "Failure",

@@ -1,6 +1,6 @@
 //! Soft delete of all versions.
 
-use super::{Context, Step, deleted_secret, following, live, owned_state};
+use super::{Context, Step, deleted_secret, following, live_for_change, owned_state};
 use crate::engine::Error;
 use crate::engine::heads::{Deleted, Head, SecretState};
 use crate::model::{ObjectName, OwnedSecret, Owner, Reply};
@@ -11,11 +11,8 @@ pub(in crate::engine) fn delete(
     name: &ObjectName,
     context: &Context,
 ) -> Result<Step<Head>, Error> {
-    let (head, state) = live(head, name)?;
-    let deleted = Deleted {
-        at: context.now,
-        purge_due: context.now.plus_days(context.retention_days),
-    };
+    let (head, state) = live_for_change(head, name)?;
+    let deleted = deleted_now(context);
     let reply = Reply::Deleted(deleted_secret(
         &head.name,
         state,
@@ -39,18 +36,22 @@ pub(in crate::engine) fn delete_owned(
     let found = owned_state(head, owner);
     match (head, head.and_then(Head::live_secret), &found) {
         (Some(head), Some(state), OwnedSecret::Live { .. }) => {
-            let deleted = Deleted {
-                at: context.now,
-                purge_due: context.now.plus_days(context.retention_days),
-            };
-            let head = with_deleted(head, state, deleted, context)?;
+            let head = with_deleted(head, state, deleted_now(context), context)?;
             Ok(Step::Write {
                 head,
                 reply: Reply::Owned(OwnedSecret::Deleted),
                 exempt: true,
             })
         }
-        _ => Ok(Step::Decline(Reply::Owned(found))),
+        _ => Ok(Step::Confirm(Reply::Owned(found))),
+    }
+}
+
+const fn deleted_now(context: &Context) -> Deleted {
+    Deleted {
+        at: context.now,
+        purge_due: context.now.plus_days(context.retention_days),
+        purging: false,
     }
 }
 

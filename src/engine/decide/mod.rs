@@ -2,6 +2,7 @@
 //! seals and writes.
 
 mod delete;
+mod deleted;
 mod get;
 mod owned;
 mod set;
@@ -13,13 +14,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Error;
-use super::heads::{FORMAT, Head, Incarnation, SecretState, VersionEntry, WriteId};
+use super::heads::{Deleted, FORMAT, Head, Incarnation, SecretState, VersionEntry, WriteId};
 use super::seals::BodyPlace;
 use crate::model::{
-    Attributes, DeletedSecret, ObjectName, RecoveryLevel, Reply, Secret, SecretItem, UnixSeconds, Version,
+    Attributes, DeletedItem, DeletedSecret, ObjectName, RecoveryLevel, Reply, Secret, SecretItem,
+    UnixSeconds, Version,
 };
 
 pub(super) use delete::{delete, delete_owned};
+pub(super) use deleted::{end_purge, get_deleted, purge, recover};
 pub(super) use get::get;
 pub(super) use owned::{ensure_generated, owned_state};
 pub(super) use set::set;
@@ -54,8 +57,8 @@ pub(super) enum Step<H> {
     },
     /// Everything is as asked already.
     Keep(Reply),
-    /// It cannot be done in this state, and that is an answer: told once it is confirmed.
-    Decline(Reply),
+    /// There is nothing to write in this state, and that is an answer: told once it is confirmed.
+    Confirm(Reply),
 }
 
 /// Seals a value for its place.
@@ -69,6 +72,7 @@ fn following(head: &Head, context: &Context) -> Result<Head, Error> {
     let mut next = head.clone();
     next.rev = head.rev.saturating_add(1);
     next.writes.push(context.write);
+    next.forget_purges(context.now);
     Ok(next)
 }
 
@@ -79,6 +83,28 @@ pub(super) fn live<'a>(
 ) -> Result<(&'a Head, &'a SecretState), Error> {
     head.and_then(|head| head.live_secret().map(|secret| (head, secret)))
         .ok_or_else(|| Error::SecretNotFound { name: name.clone() })
+}
+
+/// The live secret of a head that is to be changed.
+fn live_for_change<'a>(
+    head: Option<&'a Head>,
+    name: &ObjectName,
+) -> Result<(&'a Head, &'a SecretState), Error> {
+    match head {
+        Some(head) if head.is_purging() => Err(Error::ObjectIsBeingDeleted {
+            name: head.name.clone(),
+        }),
+        head => live(head, name),
+    }
+}
+
+/// Why a name that is deleted cannot be used.
+fn taken(deleted: &Deleted, name: ObjectName) -> Error {
+    if deleted.purging {
+        Error::ObjectIsBeingDeleted { name }
+    } else {
+        Error::ObjectIsDeletedButRecoverable { name }
+    }
 }
 
 /// The version asked for, or the newest.
@@ -139,10 +165,24 @@ pub(super) fn item(
     }
 }
 
+/// A deleted secret as a line of a list.
+pub(super) fn deleted_item(
+    name: &ObjectName,
+    state: &SecretState,
+    deleted: &Deleted,
+    retention_days: u16,
+) -> DeletedItem {
+    DeletedItem {
+        item: item(name, state.versions.newest(), None, retention_days),
+        deleted: deleted.at,
+        scheduled_purge: deleted.purge_due,
+    }
+}
+
 fn deleted_secret(
     name: &ObjectName,
     state: &SecretState,
-    deleted: &super::heads::Deleted,
+    deleted: &Deleted,
     retention_days: u16,
 ) -> DeletedSecret {
     DeletedSecret {

@@ -35,7 +35,7 @@ pub(in crate::engine) fn ensure_generated(
 ) -> Result<Step<Head>, Error> {
     match owned_state(head, &ensure.owner) {
         found @ OwnedSecret::Live { .. } => Ok(Step::Keep(Reply::Owned(found))),
-        found @ (OwnedSecret::Deleted | OwnedSecret::Foreign) => Ok(Step::Decline(Reply::Owned(found))),
+        found @ (OwnedSecret::Deleted | OwnedSecret::Foreign) => Ok(Step::Confirm(Reply::Owned(found))),
         OwnedSecret::Absent => {
             let entry = New {
                 name: &ensure.name,

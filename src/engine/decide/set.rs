@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Context, SealBody, Step, following, secret};
+use super::{Context, SealBody, Step, following, secret, taken};
 use crate::engine::Error;
-use crate::engine::heads::{FORMAT, Head, SecretState, VersionEntry, Versions, WriteIds};
+use crate::engine::heads::{FIRST_FORMAT, Head, SecretState, VersionEntry, Versions, WriteIds};
 use crate::engine::seals::BodyPlace;
 use crate::model::{AttributesChange, ObjectName, Owner, Reply, SetSecret, Tags};
 
@@ -50,6 +50,7 @@ impl New<'_> {
         seal: &SealBody<'_>,
     ) -> Result<(Head, Arc<VersionEntry>), Error> {
         let mut next = match head {
+            Some(head) if head.is_free() => new_life(head, self.name, context)?,
             Some(head) => following(head, context)?,
             None => new_head(self.name, context),
         };
@@ -59,9 +60,10 @@ impl New<'_> {
                 versions: Versions::first(self.entry(&next, 1, context, seal)?),
                 maker: self.maker.cloned(),
             },
-            Some(state) if state.deleted.is_some() => {
-                return Err(Error::ObjectIsDeletedButRecoverable { name: next.name });
-            }
+            Some(SecretState {
+                deleted: Some(deleted),
+                ..
+            }) => return Err(taken(&deleted, next.name)),
             Some(state) if state.versions.count() >= context.max_versions => {
                 return Err(Error::TooManyVersions {
                     limit: context.max_versions,
@@ -109,15 +111,24 @@ impl New<'_> {
     }
 }
 
+/// The head of a name that is free again: nothing of the life before is left but its receipt.
+fn new_life(head: &Head, name: &ObjectName, context: &Context) -> Result<Head, Error> {
+    let mut next = following(head, context)?;
+    next.name = name.clone();
+    next.incarnation = context.incarnation;
+    Ok(next)
+}
+
 fn new_head(name: &ObjectName, context: &Context) -> Head {
     let mut writes = WriteIds::default();
     writes.push(context.write);
     Head {
-        format: FORMAT,
+        format: FIRST_FORMAT,
         name: name.clone(),
         incarnation: context.incarnation,
         rev: 1,
         writes,
         secret: None,
+        purged: Vec::new(),
     }
 }

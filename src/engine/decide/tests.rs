@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::engine::heads::{VaultHead, Versions};
+use crate::engine::heads::{PurgedLife, VaultHead, Versions};
 use crate::model::{
     Alphabet, AttributesChange, EnsureGeneratedSecret, Kind, Namespace, OwnedSecret, Owner, SecretBytes,
     SetSecret, Tags, Uid, UpdateSecret, VaultEntry, VaultId, VaultName, VaultSettings, VaultUuid,
@@ -75,7 +75,7 @@ fn seal(place: &BodyPlace<'_>) -> Result<Bytes, Error> {
 fn written(step: Result<Step<Head>, Error>) -> Head {
     match step.unwrap() {
         Step::Write { head, .. } => head,
-        Step::Keep(reply) | Step::Decline(reply) => panic!("{reply:?}"),
+        Step::Keep(reply) | Step::Confirm(reply) => panic!("{reply:?}"),
     }
 }
 
@@ -95,12 +95,13 @@ fn made_head() -> Head {
     written(ensure_generated(None, &generate_for("r"), &context(1), &seal))
 }
 
-/// A head whose secret was made by a later kind first: the name is there, the secret is not.
-fn bare_head() -> Head {
-    Head {
-        secret: None,
-        ..live_head(1)
-    }
+fn purging_head() -> Head {
+    written(purge(Some(&deleted_head()), &name("a"), &context(10)))
+}
+
+/// A name that was purged: its head is a receipt and nothing else.
+fn free_head() -> Head {
+    written(end_purge(Some(&purging_head()), &context(11)))
 }
 
 /// What a step does, in a word.
@@ -108,9 +109,15 @@ fn word(step: Result<Step<Head>, Error>) -> String {
     match step {
         Ok(Step::Write { head, .. }) => format!("writes rev {}", head.rev),
         Ok(Step::Keep(Reply::Owned(owned))) => format!("keeps {owned:?}"),
-        Ok(Step::Decline(Reply::Owned(owned))) => format!("declines: {owned:?}"),
+        Ok(Step::Confirm(Reply::Owned(owned))) => format!("declines: {owned:?}"),
+        Ok(Step::Keep(Reply::Purged)) => "keeps".to_owned(),
+        Ok(Step::Confirm(Reply::Purged)) => "confirms".to_owned(),
         Ok(other) => panic!("{other:?}"),
-        Err(error) => format!("{:?}", error.kind()),
+        Err(error) => format!("{error:?}")
+            .split(' ')
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
     }
 }
 
@@ -121,33 +128,69 @@ fn each_operation_has_one_answer_for_each_state_of_a_name() {
         Some(live_head(2)),
         Some(deleted_head()),
         Some(made_head()),
-        Some(bare_head()),
+        Some(purging_head()),
+        Some(free_head()),
     ];
     let live = "Live { version: Version([1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]) }";
     let keeps = format!("keeps {live}");
-    // For: absent, live with two versions, deleted, made by resource "r", name without a secret.
-    let table: [(&str, [&str; 5]); 7] = [
+    let (missing, not_deleted, busy) = ("SecretNotFound", "DeletedSecretNotFound", "ObjectIsBeingDeleted");
+    // For: absent, live with two versions, deleted, made by resource "r", being purged, purged.
+    let table: [(&str, [&str; 6]); 10] = [
         (
             "set",
             [
                 "writes rev 1",
                 "writes rev 3",
-                "Conflict",
+                "ObjectIsDeletedButRecoverable",
                 "writes rev 2",
-                "writes rev 2",
+                busy,
+                "writes rev 6",
             ],
         ),
         (
             "update",
-            ["NotFound", "writes rev 3", "NotFound", "writes rev 2", "NotFound"],
+            [missing, "writes rev 3", missing, "writes rev 2", busy, missing],
         ),
         (
             "update of another version",
-            ["NotFound", "NotFound", "NotFound", "NotFound", "NotFound"],
+            [
+                missing,
+                "SecretVersionNotFound",
+                missing,
+                "SecretVersionNotFound",
+                busy,
+                missing,
+            ],
         ),
         (
             "delete",
-            ["NotFound", "writes rev 3", "NotFound", "writes rev 2", "NotFound"],
+            [missing, "writes rev 3", missing, "writes rev 2", busy, missing],
+        ),
+        (
+            "recover",
+            [
+                not_deleted,
+                not_deleted,
+                "writes rev 4",
+                not_deleted,
+                busy,
+                not_deleted,
+            ],
+        ),
+        (
+            "purge",
+            [
+                not_deleted,
+                not_deleted,
+                "writes rev 4",
+                not_deleted,
+                "confirms",
+                not_deleted,
+            ],
+        ),
+        (
+            "end of a purge",
+            ["keeps", "keeps", "keeps", "keeps", "writes rev 5", "keeps"],
         ),
         (
             "generate for r",
@@ -156,7 +199,8 @@ fn each_operation_has_one_answer_for_each_state_of_a_name() {
                 "declines: Foreign",
                 "declines: Foreign",
                 &keeps,
-                "writes rev 2",
+                "declines: Foreign",
+                "writes rev 6",
             ],
         ),
         (
@@ -166,6 +210,7 @@ fn each_operation_has_one_answer_for_each_state_of_a_name() {
                 "declines: Foreign",
                 "declines: Foreign",
                 "writes rev 2",
+                "declines: Foreign",
                 "declines: Absent",
             ],
         ),
@@ -173,6 +218,7 @@ fn each_operation_has_one_answer_for_each_state_of_a_name() {
             "delete for s",
             [
                 "declines: Absent",
+                "declines: Foreign",
                 "declines: Foreign",
                 "declines: Foreign",
                 "declines: Foreign",
@@ -189,6 +235,9 @@ fn each_operation_has_one_answer_for_each_state_of_a_name() {
                 "update" => update(head, &update_of(None), &context),
                 "update of another version" => update(head, &update_of(Some(Version([0xee; 16]))), &context),
                 "delete" => delete(head, &name("a"), &context),
+                "recover" => recover(head, &name("a"), &context),
+                "purge" => purge(head, &name("a"), &context),
+                "end of a purge" => end_purge(head, &context),
                 "generate for r" => ensure_generated(head, &generate_for("r"), &context, &seal),
                 "delete for r" => delete_owned(head, &owner("r"), &context),
                 _ => delete_owned(head, &owner("s"), &context),
@@ -196,6 +245,76 @@ fn each_operation_has_one_answer_for_each_state_of_a_name() {
             assert_eq!(word(step), answer, "{operation} of {head:?}");
         }
     }
+}
+
+#[test]
+fn only_what_is_deleted_and_not_being_purged_is_shown_as_deleted() {
+    let shown = |head: Option<&Head>| get_deleted(head, &name("a"), 90).map(|deleted| deleted.secret.version);
+    assert_eq!(shown(Some(&deleted_head())), Ok(Version([2; 16])));
+    let missing = Err(Error::DeletedSecretNotFound { name: name("a") });
+    for head in [None, Some(live_head(2)), Some(purging_head()), Some(free_head())] {
+        assert_eq!(shown(head.as_ref()), missing, "{head:?}");
+    }
+}
+
+#[test]
+fn recovery_brings_back_everything_as_it_was() {
+    let before = live_head(3);
+    let deleted = written(delete(Some(&before), &name("a"), &context(8)));
+    let recovered = written(recover(Some(&deleted), &name("a"), &context(9)));
+    assert_eq!(recovered.secret, before.secret);
+    assert_eq!(recovered.incarnation, before.incarnation);
+    assert_eq!(recovered.rev, before.rev + 2);
+}
+
+#[test]
+fn a_purged_name_begins_anew_and_its_head_tells_of_the_life_before() {
+    let free = free_head();
+    assert!(free.is_free() && free.format == FORMAT);
+    assert_eq!(
+        free.purged,
+        [PurgedLife {
+            incarnation: [1; 16],
+            at: UnixSeconds(1000)
+        }]
+    );
+    let next = written(set(Some(&free), &set_of("A"), &context(12), &seal));
+    assert_eq!(next.incarnation, [12; 16]);
+    assert_eq!(next.name.as_written(), "A", "as its new user wrote it");
+    assert_eq!(next.purged, free.purged);
+    let state = next.secret.unwrap();
+    assert_eq!((state.versions.count(), state.versions.newest().order), (1, 1));
+    assert_eq!(state.maker, None);
+}
+
+#[test]
+fn receipts_are_kept_for_a_day_and_not_without_end() {
+    let mut head = live_head(1);
+    for round in 0..40 {
+        let context = Context {
+            now: UnixSeconds(1000 + round),
+            ..context(round as u8)
+        };
+        let deleted = written(delete(Some(&head), &name("a"), &context));
+        let purging = written(purge(Some(&deleted), &name("a"), &context));
+        let free = written(end_purge(Some(&purging), &context));
+        head = written(set(Some(&free), &set_of("a"), &context, &seal));
+    }
+    assert_eq!(head.purged.len(), 16);
+    assert_eq!(head.purged.last().unwrap().at, UnixSeconds(1039));
+    let at = |now| {
+        let context = Context {
+            now: UnixSeconds(now),
+            ..context(9)
+        };
+        written(update(Some(&head), &update_of(None), &context))
+            .purged
+            .len()
+    };
+    assert_eq!(
+        (at(1024 + 86_399), at(1024 + 86_400), at(1039 + 86_400)),
+        (16, 15, 0)
+    );
 }
 
 #[test]
@@ -282,20 +401,22 @@ fn an_object_has_no_more_versions_than_it_may() {
 
 #[test]
 fn a_head_of_a_newer_format_is_read_and_not_changed() {
-    let newer = Head {
+    let with_format = |head| Head {
         format: FORMAT + 1,
-        ..live_head(1)
+        ..head
     };
+    let newer = with_format(live_head(1));
     assert!(get(Some(&newer), &name("a"), None, UnixSeconds(1000)).is_ok());
     for step in [
         set(Some(&newer), &set_of("a"), &context(2), &seal),
         update(Some(&newer), &update_of(None), &context(2)),
         delete(Some(&newer), &name("a"), &context(2)),
+        recover(Some(&with_format(deleted_head())), &name("a"), &context(2)),
+        purge(Some(&with_format(deleted_head())), &name("a"), &context(2)),
+        end_purge(Some(&with_format(purging_head())), &context(2)),
+        set(Some(&with_format(free_head())), &set_of("a"), &context(2), &seal),
         ensure_generated(
-            Some(&Head {
-                secret: None,
-                ..newer.clone()
-            }),
+            Some(&with_format(free_head())),
             &generate_for("r"),
             &context(2),
             &seal,
@@ -383,7 +504,7 @@ fn a_vaults_head_is_made_once_and_follows_its_resource() {
     let head = |step: Result<Step<VaultHead>, Error>| match step.unwrap() {
         Step::Write { head, .. } => Some(head),
         Step::Keep(_) => None,
-        Step::Decline(reply) => panic!("{reply:?}"),
+        Step::Confirm(reply) => panic!("{reply:?}"),
     };
     let made = head(ensure_vault(None, &entry, &new(1))).unwrap();
     assert_eq!(

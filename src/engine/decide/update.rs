@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Context, Step, following, live, secret, version};
+use super::{Context, Step, following, live_for_change, secret, version};
 use crate::engine::Error;
 use crate::engine::heads::{Head, SecretState, VersionEntry};
 use crate::model::{Reply, UpdateSecret};
@@ -13,7 +13,7 @@ pub(in crate::engine) fn update(
     update: &UpdateSecret,
     context: &Context,
 ) -> Result<Step<Head>, Error> {
-    let (head, state) = live(head, &update.name)?;
+    let (head, state) = live_for_change(head, &update.name)?;
     let before = version(state, &update.name, update.version)?;
     let change = &update.attributes;
     let entry = VersionEntry {

@@ -6,7 +6,7 @@ mod versions;
 mod wire;
 mod writes;
 
-pub(super) use object::{Deleted, Head, SecretState};
+pub(super) use object::{Deleted, Head, PurgedLife, RECEIPT_SECONDS, SecretState};
 pub(super) use vault::VaultHead;
 pub(super) use versions::{VersionEntry, Versions};
 pub(super) use writes::{WriteId, WriteIds};
@@ -14,9 +14,13 @@ pub(super) use writes::{WriteId, WriteIds};
 /// Which life of a name a head belongs to: random, made with the head.
 pub(super) type Incarnation = [u8; 16];
 
-/// What this version of Strongroom writes, and the most that it may change. Raised when an older version that changed a head
-/// would lose something; fields that may be lost need no new number.
-pub(super) const FORMAT: u32 = 1;
+/// The most that this version of Strongroom may change. A head names the lowest number that a writer must know: raised when an
+/// older version that changed it would lose something; fields that may be lost need no new number.
+pub(super) const FORMAT: u32 = FORMAT_OF_PURGES;
+/// What a new head needs.
+pub(super) const FIRST_FORMAT: u32 = 1;
+/// What a head needs that was purged: an older writer would lose the receipt.
+const FORMAT_OF_PURGES: u32 = 2;
 
 #[cfg(test)]
 mod tests;

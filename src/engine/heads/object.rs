@@ -1,7 +1,7 @@
 //! The head of an object: every kind and version that its name has.
 
 use super::wire::{self, DecodeError};
-use super::{Incarnation, Versions, WriteIds};
+use super::{FORMAT_OF_PURGES, Incarnation, Versions, WriteIds};
 use crate::engine::Error;
 use crate::model::{ObjectName, Owner, UnixSeconds};
 
@@ -15,7 +15,17 @@ pub(in crate::engine) struct Head {
     pub(in crate::engine) incarnation: Incarnation,
     pub(in crate::engine) rev: u64,
     pub(in crate::engine) writes: WriteIds,
+    /// None: the name is free. The record stays for a day after a purge, as its receipt.
     pub(in crate::engine) secret: Option<SecretState>,
+    /// Lives of the name that were purged lately, oldest first: who saw one of them may take what followed it for good.
+    pub(in crate::engine) purged: Vec<PurgedLife>,
+}
+
+/// A life of a name that was ended by a purge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine) struct PurgedLife {
+    pub(in crate::engine) incarnation: Incarnation,
+    pub(in crate::engine) at: UnixSeconds,
 }
 
 /// The secret of a name.
@@ -33,12 +43,53 @@ pub(in crate::engine) struct SecretState {
 pub(in crate::engine) struct Deleted {
     pub(in crate::engine) at: UnixSeconds,
     pub(in crate::engine) purge_due: UnixSeconds,
+    /// A purge has begun: there is no way back.
+    pub(in crate::engine) purging: bool,
 }
+
+/// For how long a purge can be told from a loss, in seconds.
+pub(in crate::engine) const RECEIPT_SECONDS: i64 = 86_400;
+/// How many purges of one name are kept in mind within that time.
+const RECEIPTS: usize = 16;
 
 impl Head {
     /// The secret, if it is not deleted.
     pub(in crate::engine) fn live_secret(&self) -> Option<&SecretState> {
         self.secret.as_ref().filter(|secret| secret.deleted.is_none())
+    }
+
+    /// The secret in the deleted state, if it can still be recovered.
+    pub(in crate::engine) fn deleted_secret(&self) -> Option<(&SecretState, &Deleted)> {
+        let secret = self.secret.as_ref()?;
+        let deleted = secret.deleted.as_ref().filter(|deleted| !deleted.purging)?;
+        Some((secret, deleted))
+    }
+
+    /// Whether a purge has begun and not ended.
+    pub(in crate::engine) fn is_purging(&self) -> bool {
+        let deleted = self.secret.as_ref().and_then(|secret| secret.deleted);
+        deleted.is_some_and(|deleted| deleted.purging)
+    }
+
+    /// Whether nothing is under the name: the record is a receipt alone.
+    pub(in crate::engine) const fn is_free(&self) -> bool {
+        self.secret.is_none()
+    }
+
+    /// Notes that the present life was purged.
+    pub(in crate::engine) fn note_purge(&mut self, at: UnixSeconds) {
+        self.purged.push(PurgedLife {
+            incarnation: self.incarnation,
+            at,
+        });
+        let first = self.purged.len().saturating_sub(RECEIPTS);
+        self.purged.drain(..first);
+        self.format = self.format.max(FORMAT_OF_PURGES);
+    }
+
+    /// Forgets purges of which nobody needs to be told any more.
+    pub(in crate::engine) fn forget_purges(&mut self, now: UnixSeconds) {
+        self.purged.retain(|life| now < life.at.plus(RECEIPT_SECONDS));
     }
 
     pub(in crate::engine) fn encode(&self) -> Result<Vec<u8>, Error> {

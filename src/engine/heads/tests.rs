@@ -51,7 +51,13 @@ fn entry() -> impl Strategy<Value = VersionEntry> {
 }
 
 fn secret() -> impl Strategy<Value = SecretState> {
-    let deleted = option::of((seconds(), seconds()).prop_map(|(at, purge_due)| Deleted { at, purge_due }));
+    let deleted = option::of(
+        (seconds(), seconds(), any::<bool>()).prop_map(|(at, purge_due, purging)| Deleted {
+            at,
+            purge_due,
+            purging,
+        }),
+    );
     let maker = option::of(("[a-z]{1,63}", ".{0,36}", "[a-z.]{1,80}").prop_map(
         |(namespace, uid, resource)| Owner {
             namespace: Namespace::parse(&namespace).unwrap(),
@@ -83,8 +89,10 @@ prop_compose! {
         rev: u64,
         writes in write_ids(),
         secret in option::of(secret()),
+        purged in vec((any::<[u8; 16]>(), seconds()), 0..4),
     ) -> Head {
-        Head { format, name: ObjectName::parse(&name).unwrap(), incarnation, rev, writes, secret }
+        let purged = purged.into_iter().map(|(incarnation, at)| PurgedLife { incarnation, at }).collect();
+        Head { format, name: ObjectName::parse(&name).unwrap(), incarnation, rev, writes, secret, purged }
     }
 }
 
@@ -205,6 +213,7 @@ fn a_head_of_the_first_format_stays_readable() {
         rev: 1,
         writes,
         secret: Some(secret),
+        purged: Vec::new(),
     };
     let first = "a6000101624462025002020202020202020202020202020202030104815003030303030303030303030303030303\
                  05a10081a90050010101010101010101010101010101010101\

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use super::{Deleted, Head, SecretState, VaultHead, VersionEntry, Versions, WriteId, WriteIds};
+use super::{Deleted, Head, PurgedLife, SecretState, VaultHead, VersionEntry, Versions, WriteId, WriteIds};
 use crate::engine::Error;
 use crate::model::{
     InvalidName, Namespace, ObjectName, Owner, Tags, Uid, UnixSeconds, VaultId, VaultName, VaultUuid, Version,
@@ -45,6 +45,17 @@ struct WireHead<'a> {
     writes: Vec<WireId>,
     #[b(5)]
     secret: Option<WireSecret<'a>>,
+    #[n(6)]
+    purged: Option<Vec<WirePurged>>,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct WirePurged {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    incarnation: [u8; 16],
+    #[n(1)]
+    at: i64,
 }
 
 #[derive(Encode, Decode)]
@@ -69,6 +80,8 @@ struct WireDeleted {
     at: i64,
     #[n(1)]
     purge_due: i64,
+    #[n(2)]
+    purging: Option<bool>,
 }
 
 #[derive(Encode, Decode)]
@@ -148,6 +161,7 @@ pub(super) fn encode_head(head: &Head) -> Result<Vec<u8>, Error> {
             deleted: secret.deleted.map(|d| WireDeleted {
                 at: d.at.0,
                 purge_due: d.purge_due.0,
+                purging: d.purging.then_some(true),
             }),
             maker: secret.maker.as_ref().map(|owner| WireOwner {
                 namespace: owner.namespace.as_str(),
@@ -155,7 +169,15 @@ pub(super) fn encode_head(head: &Head) -> Result<Vec<u8>, Error> {
                 resource: &owner.resource,
             }),
         }),
+        purged: (!head.purged.is_empty()).then(|| head.purged.iter().map(wire_purged).collect()),
     })
+}
+
+const fn wire_purged(life: &PurgedLife) -> WirePurged {
+    WirePurged {
+        incarnation: life.incarnation,
+        at: life.at.0,
+    }
 }
 
 pub(super) fn decode_head(bytes: &[u8]) -> Result<Head, DecodeError> {
@@ -167,6 +189,7 @@ pub(super) fn decode_head(bytes: &[u8]) -> Result<Head, DecodeError> {
         rev: wire.rev,
         writes: read_ids(&wire.writes),
         secret: wire.secret.map(read_secret).transpose()?,
+        purged: wire.purged.iter().flatten().map(read_purged).collect(),
     })
 }
 
@@ -245,6 +268,13 @@ fn wire_version(entry: &VersionEntry) -> WireVersion<'_> {
     }
 }
 
+const fn read_purged(wire: &WirePurged) -> PurgedLife {
+    PurgedLife {
+        incarnation: wire.incarnation,
+        at: UnixSeconds(wire.at),
+    }
+}
+
 fn read_secret(wire: WireSecret<'_>) -> Result<SecretState, DecodeError> {
     let entries = wire
         .versions
@@ -255,6 +285,7 @@ fn read_secret(wire: WireSecret<'_>) -> Result<SecretState, DecodeError> {
         deleted: wire.deleted.map(|d| Deleted {
             at: UnixSeconds(d.at),
             purge_due: UnixSeconds(d.purge_due),
+            purging: d.purging.unwrap_or(false),
         }),
         versions: Versions::from_entries(entries).ok_or(DecodeError)?,
         maker: wire.maker.as_ref().map(read_owner).transpose()?,

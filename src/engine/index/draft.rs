@@ -6,7 +6,7 @@ use super::snapshot::{Object, Place, Snapshot, Vault, VaultAddress};
 use crate::crypto::{Header, RecordType, SealingKey};
 use crate::engine::Damage;
 use crate::engine::HeadChanged;
-use crate::engine::heads::{Head, Incarnation, VaultHead, WriteId};
+use crate::engine::heads::{Head, Incarnation, PurgedLife, VaultHead, WriteId};
 use crate::engine::seals::Seals;
 use crate::model::VaultUuid;
 use crate::store::{Record, RecordName, Stamp};
@@ -55,27 +55,39 @@ impl Opened {
 
 /// What decides whether a state may follow another.
 #[derive(Clone, Copy)]
-struct Life {
+struct Life<'a> {
     incarnation: Incarnation,
     rev: u64,
     newest: Option<WriteId>,
+    /// Lives of the name that were purged, as far as this state is their receipt.
+    purged: &'a [PurgedLife],
+    /// Whether it is a receipt and nothing else, which is removed once it is old.
+    over: bool,
 }
 
-impl Life {
+impl<'a> Life<'a> {
     fn of_vault(head: &VaultHead) -> Self {
         Self {
             incarnation: head.incarnation,
             rev: head.rev,
             newest: head.writes.newest(),
+            purged: &[],
+            over: false,
         }
     }
 
-    fn of_object(head: &Head) -> Self {
+    fn of_object(head: &'a Head) -> Self {
         Self {
             incarnation: head.incarnation,
             rev: head.rev,
             newest: head.writes.newest(),
+            purged: &head.purged,
+            over: head.is_free(),
         }
+    }
+
+    fn knows_purge_of(&self, life: Incarnation) -> bool {
+        self.purged.iter().any(|purged| purged.incarnation == life)
     }
 }
 
@@ -88,11 +100,15 @@ enum Verdict {
 }
 
 /// Whether a state that the store gave this stamp may follow what was seen last.
-fn judge(seen: (&Stamp, Life), stamp: &Stamp, life: Life) -> Verdict {
+fn judge(seen: (&Stamp, Life<'_>), stamp: &Stamp, life: Life<'_>) -> Verdict {
     let (seen_stamp, seen) = seen;
+    let made_anew = seen.over && stamp.uid != seen_stamp.uid;
     if stamp.revision <= seen_stamp.revision {
         Verdict::Old
-    } else if life.incarnation != seen.incarnation {
+    } else if made_anew && life.incarnation != seen.incarnation && !seen.knows_purge_of(life.incarnation) {
+        // The old receipt was removed, and the name begins again.
+        Verdict::Follows
+    } else if life.incarnation != seen.incarnation && !life.knows_purge_of(seen.incarnation) {
         Verdict::Refused(Damage::Replaced)
     } else if life.rev > seen.rev || (life.rev == seen.rev && life.newest == seen.newest) {
         Verdict::Follows
@@ -352,12 +368,34 @@ impl<'a> Draft<'a> {
         }
         match self.snapshot.places.get(record) {
             None => {}
+            Some(Place::Object { vault, name }) if self.is_receipt(*vault, name) => {
+                let (vault, name) = (*vault, Arc::clone(name));
+                self.forget(record, vault, &name);
+            }
             Some(Place::Vault(_) | Place::Object { .. }) => self.mark(record, stamp, 0, Damage::Vanished),
             Some(Place::Stray(_) | Place::Unreadable { .. }) => {
                 self.snapshot.bytes = self.snapshot.bytes.saturating_sub(self.size(record));
                 self.snapshot.places.remove(record);
             }
         }
+    }
+
+    /// Whether nothing is known of an object but that it was purged.
+    fn is_receipt(&self, vault: VaultUuid, name: &str) -> bool {
+        let object = self
+            .snapshot
+            .by_uuid(vault)
+            .and_then(|vault| vault.objects.get(name));
+        object.is_some_and(|object| object.head.is_free() && object.damage.is_none())
+    }
+
+    /// The receipt of a purge has done its time.
+    fn forget(&mut self, record: &RecordName, vault: VaultUuid, name: &str) {
+        self.snapshot.bytes = self.snapshot.bytes.saturating_sub(self.size(record));
+        self.snapshot.places.remove(record);
+        self.change_vault(vault, |vault| {
+            vault.objects.remove(name);
+        });
     }
 
     /// What a list as of `revision` does not have is gone.
@@ -387,18 +425,26 @@ impl<'a> Draft<'a> {
     }
 
     fn set_object(&mut self, vault: VaultUuid, name: &Arc<str>, object: Object) {
-        let Some(address) = self.snapshot.addresses.get(&vault).cloned() else {
+        let mut changed = None;
+        self.change_vault(vault, |vault| {
+            changed = Some(HeadChanged {
+                vault: vault.head.id.clone(),
+                name: Arc::clone(name),
+            });
+            vault.objects.insert(Arc::clone(name), Arc::new(object));
+        });
+        self.changed.extend(changed);
+    }
+
+    fn change_vault(&mut self, uuid: VaultUuid, change: impl FnOnce(&mut Vault)) {
+        let Some(address) = self.snapshot.addresses.get(&uuid).cloned() else {
             return;
         };
         let Some(found) = self.snapshot.vaults.get(&address) else {
             return;
         };
         let mut next = Vault::clone(found);
-        self.changed.push(HeadChanged {
-            vault: next.head.id.clone(),
-            name: Arc::clone(name),
-        });
-        next.objects.insert(Arc::clone(name), Arc::new(object));
+        change(&mut next);
         self.snapshot.vaults.insert(address, Arc::new(next));
     }
 
@@ -431,33 +477,35 @@ mod tests {
     use super::*;
     use crate::model::Uid;
 
-    #[test]
-    fn a_state_follows_only_what_it_grew_from() {
-        let life = |incarnation: u8, rev, write: u8| Life {
+    fn life(incarnation: u8, rev: u64, write: u8) -> Life<'static> {
+        Life {
             incarnation: [incarnation; 16],
             rev,
             newest: Some(WriteId([write; 16])),
-        };
-        let stamp = |uid: &str, revision| Stamp {
+            purged: &[],
+            over: false,
+        }
+    }
+
+    fn stamp(uid: &str, revision: u64) -> Stamp {
+        Stamp {
             uid: Uid::new(uid),
             revision,
-        };
+        }
+    }
+
+    const REFUSED: fn(Damage) -> Verdict = Verdict::Refused;
+
+    #[test]
+    fn a_state_follows_only_what_it_grew_from() {
         let cases = [
             (stamp("a", 11), life(1, 6, 6), Verdict::Follows),
             (stamp("a", 19), life(1, 40, 40), Verdict::Follows),
             (stamp("b", 11), life(1, 6, 6), Verdict::Follows),
             (stamp("a", 11), life(1, 5, 5), Verdict::Follows),
-            (
-                stamp("a", 11),
-                life(1, 5, 9),
-                Verdict::Refused(Damage::RolledBack),
-            ),
-            (
-                stamp("a", 11),
-                life(1, 4, 4),
-                Verdict::Refused(Damage::RolledBack),
-            ),
-            (stamp("a", 11), life(2, 6, 6), Verdict::Refused(Damage::Replaced)),
+            (stamp("a", 11), life(1, 5, 9), REFUSED(Damage::RolledBack)),
+            (stamp("a", 11), life(1, 4, 4), REFUSED(Damage::RolledBack)),
+            (stamp("a", 11), life(2, 6, 6), REFUSED(Damage::Replaced)),
             (stamp("a", 10), life(1, 5, 5), Verdict::Old),
             (stamp("a", 9), life(1, 4, 4), Verdict::Old),
             (stamp("a", 9), life(2, 9, 9), Verdict::Old),
@@ -465,6 +513,94 @@ mod tests {
         for (stamp_now, now, expected) in cases {
             let found = judge((&stamp("a", 10), life(1, 5, 5)), &stamp_now, now);
             assert_eq!(found, expected, "{stamp_now:?} rev {}", now.rev);
+        }
+    }
+
+    #[test]
+    fn another_life_follows_where_its_head_tells_of_the_purge_of_the_one_before() {
+        let one = |incarnation: u8| PurgedLife {
+            incarnation: [incarnation; 16],
+            at: crate::model::UnixSeconds(0),
+        };
+        let (purged_1, purged_both) = ([one(1)], [one(1), one(2)]);
+        let with = |life: Life<'static>, purged| Life { purged, ..life };
+        let over = |life: Life<'static>, purged| Life {
+            over: true,
+            purged,
+            ..life
+        };
+        // What was seen (under UID "a" at revision 10), what comes at 11 under which UID, and what of it.
+        let cases = [
+            (
+                "the next life",
+                life(1, 5, 5),
+                "a",
+                with(life(2, 9, 9), &purged_1[..]),
+                Verdict::Follows,
+            ),
+            (
+                "the next but one",
+                life(1, 5, 5),
+                "a",
+                with(life(3, 20, 9), &purged_both),
+                Verdict::Follows,
+            ),
+            (
+                "a life that went back",
+                life(1, 5, 5),
+                "a",
+                with(life(2, 4, 9), &purged_1),
+                REFUSED(Damage::RolledBack),
+            ),
+            (
+                "a life before the last",
+                life(2, 5, 5),
+                "a",
+                with(life(3, 9, 9), &purged_1),
+                REFUSED(Damage::Replaced),
+            ),
+            (
+                "after the receipt, in place",
+                over(life(1, 5, 5), &purged_1),
+                "a",
+                with(life(2, 6, 6), &purged_1),
+                Verdict::Follows,
+            ),
+            (
+                "after the receipt was removed",
+                over(life(1, 5, 5), &purged_1),
+                "b",
+                life(2, 1, 1),
+                Verdict::Follows,
+            ),
+            (
+                "a purged life, brought back",
+                over(life(1, 5, 5), &purged_1),
+                "a",
+                life(1, 4, 4),
+                REFUSED(Damage::RolledBack),
+            ),
+            (
+                "the same, under another UID",
+                over(life(1, 5, 5), &purged_1),
+                "b",
+                life(1, 4, 4),
+                REFUSED(Damage::RolledBack),
+            ),
+            (
+                "an older purged life",
+                over(life(2, 9, 9), &purged_both),
+                "b",
+                life(1, 4, 4),
+                REFUSED(Damage::Replaced),
+            ),
+        ];
+        for (what, seen, uid, now, expected) in cases {
+            assert_eq!(
+                judge((&stamp("a", 10), seen), &stamp(uid, 11), now),
+                expected,
+                "{what}"
+            );
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::model::VaultUuid;
 use crate::store::{Record, RecordName, Stamp, StoreEvent};
 use draft::{Draft, Opened};
 
-pub(super) use snapshot::{Snapshot, Vault, VaultAddress};
+pub(super) use snapshot::{Object, Snapshot, Vault, VaultAddress};
 
 /// How many changes a subscriber may lag behind before it has to look at everything again.
 const CHANGES_KEPT: usize = 1024;
@@ -105,6 +105,11 @@ impl Index {
             draft.see(stamp.revision);
             draft.put_vault(record, stamp, size, head, key);
         });
+    }
+
+    /// The receipt of a purge was removed here.
+    pub(super) fn forget_receipt(&self, record: &RecordName, stamp: &Stamp) {
+        self.edit(|draft| draft.remove(record, stamp));
     }
 
     /// Takes in what a quorum read found; `known` is what was known of the record before the read began.

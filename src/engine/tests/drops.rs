@@ -49,6 +49,9 @@ fn operations() -> Vec<fn() -> Operation> {
             Operation::UpdateSecret(update)
         },
         || Operation::DeleteSecret { name: name("old") },
+        || Operation::RecoverSecret { name: name("gone") },
+        || Operation::PurgeSecret { name: name("gone") },
+        || Operation::GetDeletedSecret { name: name("absent") },
         || Operation::GetSecret {
             name: name("absent"),
             version: None,
@@ -113,6 +116,8 @@ fn dropped_after(polls: usize, operation: fn() -> Operation, fate: Fate) -> bool
     drive(ensure(&replica, &vault));
     let kept = drive(set(&replica, &vault, "old", "kept")).unwrap();
     drive(ask(&replica, &vault, generate("made"))).unwrap();
+    drive(set(&replica, &vault, "gone", "once")).unwrap();
+    drive(delete(&replica, &vault, "gone")).unwrap();
 
     store.set_mood(Mood::Always(fate));
     let target = target(&operation(), &vault);
@@ -163,7 +168,7 @@ fn check(
         };
         assert!(dropped("old") + dropped("new") <= 1, "once at most");
         if let Some(Ok(Reply::Secret(secret))) = result {
-            let made = [stored(engine, vault, "old"), stored(engine, vault, "new")];
+            let made = ["old", "new", "gone"].map(|secret| stored(engine, vault, secret));
             assert!(
                 made.iter()
                     .any(|stored| stored.position(secret.version).is_some()),
@@ -171,10 +176,17 @@ fn check(
             );
         }
         if matches!(result, Some(Ok(Reply::Deleted(_)))) {
-            assert!(old.deleted);
+            assert_eq!(old.life, Life::Deleted);
+        }
+        let gone = stored(engine, vault, "gone");
+        assert_eq!(gone.versions.len(), usize::from(gone.life != Life::Absent));
+        if matches!(result, Some(Ok(Reply::Purged))) {
+            assert_eq!(gone.life, Life::Absent);
         }
         let other = stored(engine, vault, "other");
-        assert!(versions.last() == Some(&after) || (old.deleted && other.position(after).is_some()));
+        assert!(
+            versions.last() == Some(&after) || (old.life == Life::Deleted && other.position(after).is_some())
+        );
         assert_eq!(
             stored(engine, vault, "made").versions.len(),
             1,

@@ -7,6 +7,7 @@ mod drops;
 mod lists;
 mod management;
 mod model;
+mod purge;
 mod secrets;
 mod shaky;
 pub(super) mod support;

@@ -63,6 +63,8 @@ pub(in crate::engine) enum Mood {
     Rough(usize),
     /// Every write meets this fate.
     Always(Fate),
+    /// Every write after so many.
+    After(usize, Fate),
 }
 
 type Write = Box<dyn FnOnce(MemoryStore) -> BoxFuture<'static, ()> + Send>;
@@ -121,7 +123,7 @@ impl Shaky {
             let mut shared = self.shared.lock().unwrap();
             match shared.mood {
                 Mood::Rough(_) => shared.dice.below(3),
-                Mood::Calm | Mood::Always(_) => 1,
+                Mood::Calm | Mood::Always(_) | Mood::After(..) => 1,
             }
         };
         for _ in 0..times {
@@ -133,8 +135,12 @@ impl Shaky {
         let mut shared = self.shared.lock().unwrap();
         let mood = shared.mood;
         match mood {
-            Mood::Always(fate) if of_write => fate,
-            Mood::Calm | Mood::Always(_) => Fate::Well,
+            Mood::Always(fate) | Mood::After(0, fate) if of_write => fate,
+            Mood::After(left, fate) if of_write => {
+                shared.mood = Mood::After(left - 1, fate);
+                Fate::Well
+            }
+            Mood::Calm | Mood::Always(_) | Mood::After(..) => Fate::Well,
             Mood::Rough(often) if shared.dice.one_in(often) => match shared.dice.below(5) {
                 _ if !of_write => Fate::Away,
                 0 => Fate::Refused,
@@ -218,7 +224,15 @@ impl SealedStore for Shaky {
         name: &'a RecordName,
         expected: &'a Stamp,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.inner.delete(name, expected)
+        let (late_name, late_stamp) = (name.clone(), expected.clone());
+        let later: Write = Box::new(move |store| {
+            async move {
+                let _ = store.delete(&late_name, &late_stamp).await;
+            }
+            .boxed()
+        });
+        self.write(StoreError::Conflict, self.inner.delete(name, expected), later)
+            .boxed()
     }
 
     fn get<'a>(&'a self, name: &'a RecordName) -> BoxFuture<'a, Result<Option<Record>, StoreError>> {

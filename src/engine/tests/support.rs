@@ -12,9 +12,9 @@ use crate::engine::index::VaultAddress;
 use crate::engine::objects::body_place;
 use crate::engine::{Engine, EngineParts, Error, Quotas};
 use crate::model::{
-    AttributesChange, Caller, EnsureVault, Moment, Namespace, ObjectName, Operation, Page, PageRequest,
-    PodRef, Reply, Secret, SecretBytes, ServiceAccountCaller, SetSecret, Tags, Uid, UnixSeconds,
-    UpdateSecret, VaultEntry, VaultId, VaultName, VaultSettings, Version,
+    AttributesChange, Caller, DeletedSecret, EnsureVault, Moment, Namespace, ObjectName, Operation, Page,
+    PageRequest, PodRef, Reply, Secret, SecretBytes, SecretItem, ServiceAccountCaller, SetSecret, Tags, Uid,
+    UnixSeconds, UpdateSecret, VaultEntry, VaultId, VaultName, VaultSettings, Version,
 };
 use crate::policy::{Entry, Index, Permissions, Subject, VaultPolicy};
 use crate::store::SealedStore;
@@ -198,6 +198,55 @@ pub(in crate::engine) async fn delete(
     ask(engine, vault, Operation::DeleteSecret { name: name(secret) }).await
 }
 
+pub(in crate::engine) async fn recover(
+    engine: &Engine,
+    vault: &Arc<VaultEntry>,
+    secret: &str,
+) -> Result<Reply, Error> {
+    ask(engine, vault, Operation::RecoverSecret { name: name(secret) }).await
+}
+
+pub(in crate::engine) async fn purge(
+    engine: &Engine,
+    vault: &Arc<VaultEntry>,
+    secret: &str,
+) -> Result<Reply, Error> {
+    ask(engine, vault, Operation::PurgeSecret { name: name(secret) }).await
+}
+
+pub(in crate::engine) async fn get_deleted(
+    engine: &Engine,
+    vault: &Arc<VaultEntry>,
+    secret: &str,
+) -> Result<DeletedSecret, Error> {
+    match ask(engine, vault, Operation::GetDeletedSecret { name: name(secret) }).await? {
+        Reply::Deleted(deleted) => Ok(deleted),
+        reply => panic!("{reply:?}"),
+    }
+}
+
+/// All pages of the list of deleted secrets.
+pub(in crate::engine) async fn deleted_names(
+    engine: &Engine,
+    vault: &Arc<VaultEntry>,
+    limit: u8,
+) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut token = None;
+    loop {
+        let operation = Operation::ListDeletedSecrets(page(limit, token));
+        let Reply::DeletedPage(page) = ask(engine, vault, operation).await.unwrap() else {
+            panic!()
+        };
+        assert!(page.items.len() <= usize::from(limit));
+        names.extend(page.items.iter().map(|line| line.item.name.to_string()));
+        token = page.next;
+        if token.is_none() {
+            return names;
+        }
+    }
+}
+
 pub(in crate::engine) fn page(limit: u8, skip_token: Option<String>) -> PageRequest {
     PageRequest {
         limit: NonZeroU8::new(limit).unwrap(),
@@ -224,7 +273,7 @@ pub(in crate::engine) async fn list(
     engine: &Engine,
     vault: &Arc<VaultEntry>,
     page: PageRequest,
-) -> Result<Page, Error> {
+) -> Result<Page<SecretItem>, Error> {
     match ask(engine, vault, Operation::ListSecrets(page)).await? {
         Reply::Page(page) => Ok(page),
         reply => panic!("{reply:?}"),
@@ -236,7 +285,7 @@ pub(in crate::engine) async fn list_versions(
     vault: &Arc<VaultEntry>,
     secret: &str,
     page: PageRequest,
-) -> Result<Page, Error> {
+) -> Result<Page<SecretItem>, Error> {
     match ask(
         engine,
         vault,
@@ -272,10 +321,20 @@ pub(in crate::engine) async fn versions(
     }
 }
 
+/// What became of a name.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine) enum Life {
+    #[default]
+    Absent,
+    Live,
+    Deleted,
+    Purging,
+}
+
 /// What is stored in the end.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Stored {
-    pub(in crate::engine) deleted: bool,
+    pub(in crate::engine) life: Life,
     /// In their order.
     pub(in crate::engine) versions: Vec<(Version, String, Option<String>)>,
 }
@@ -293,7 +352,9 @@ pub(in crate::engine) fn stored(engine: &Engine, vault: &VaultEntry, secret: &st
     let Some(object) = vault.object(secret).unwrap() else {
         return Stored::default();
     };
-    let state = object.head.secret.as_ref().unwrap();
+    let Some(state) = object.head.secret.as_ref() else {
+        return Stored::default();
+    };
     let open = |entry: &Arc<VersionEntry>| {
         let place = body_place(&object.head, entry.id, entry.order);
         let value = engine
@@ -304,7 +365,11 @@ pub(in crate::engine) fn stored(engine: &Engine, vault: &VaultEntry, secret: &st
         (entry.id, value, entry.content_type.as_deref().map(str::to_owned))
     };
     Stored {
-        deleted: state.deleted.is_some(),
+        life: match state.deleted {
+            None => Life::Live,
+            Some(deleted) if deleted.purging => Life::Purging,
+            Some(_) => Life::Deleted,
+        },
         versions: state.versions.iter().map(open).collect(),
     }
 }

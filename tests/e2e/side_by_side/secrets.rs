@@ -78,6 +78,7 @@ e = refused(409, "ObjectIsDeletedButRecoverable", lambda: client.set_secret("gon
 assert isinstance(e, ResourceExistsError)
 assert "gone" not in [p.name for p in client.list_properties_of_secrets()]
 assert list(client.list_properties_of_secret_versions("gone")) == []
+assert client.get_deleted_secret("gone").recovery_id == url + "/deletedsecrets/gone"
 page = requests.get(url + "/secrets?api-version=7.4&maxresults=3", headers={"Authorization": "Bearer " + token()}, verify=ca).json()
 assert len(page["value"]) == 3 and page["nextLink"].startswith(url), page["nextLink"]
 before, mark, rest = page["nextLink"].partition("skiptoken=")
@@ -92,11 +93,69 @@ print("everything held")
 
 #[test]
 #[ignore = "needs a cluster"]
+fn the_azure_sdk_deletes_recovers_and_purges_with_default_options() {
+    let tenant = tenant("the_azure_sdk_deletes_recovers_and_purges");
+    tenant.vault(&["all"]);
+    tenant.pod("client", "app", None);
+    let said = tenant.python("client", DELETED).ok();
+    assert!(said.trim_end().ends_with("everything held"), "{said}");
+}
+
+const DELETED: &str = r#"
+from azure.core.exceptions import ResourceNotFoundError, ResourceExistsError
+from datetime import timedelta
+def refused(kind, call):
+    try:
+        call()
+    except kind as e:
+        return e
+    raise AssertionError("not refused")
+first = client.set_secret("Pw", "first", tags={"team": "shop"})
+client.set_secret("pw", "second")
+poller = client.begin_delete_secret("pw")
+poller.wait()
+deleted = poller.result()
+assert deleted.recovery_id == url + "/deletedsecrets/Pw", deleted.recovery_id
+assert deleted.scheduled_purge_date - deleted.deleted_date == timedelta(days=90)
+refused(ResourceNotFoundError, lambda: client.get_secret("pw"))
+seen = client.get_deleted_secret("PW")
+assert seen.name == "Pw" and seen.deleted_date == deleted.deleted_date, seen
+refused(ResourceExistsError, lambda: client.set_secret("pw", "x"))
+poller = client.begin_recover_deleted_secret("pw")
+poller.wait()
+assert poller.result().name == "Pw"
+assert client.get_secret("pw").value == "second"
+assert client.get_secret("pw", first.properties.version).properties.tags == {"team": "shop"}
+refused(ResourceNotFoundError, lambda: client.get_deleted_secret("pw"))
+for n in range(30):
+    client.set_secret(f"gone-{n:02d}", "x")
+for n in range(30):
+    client.begin_delete_secret(f"gone-{n:02d}").wait()
+names = [d.name for d in client.list_deleted_secrets()]
+assert names == [f"gone-{n:02d}" for n in range(30)], names
+assert len(list(client.list_deleted_secrets(max_page_size=7))) == 30
+assert [p.name for p in client.list_properties_of_secrets()] == ["Pw"]
+assert client.purge_deleted_secret("gone-00") is None
+refused(ResourceNotFoundError, lambda: client.get_deleted_secret("gone-00"))
+refused(ResourceNotFoundError, lambda: client.purge_deleted_secret("gone-00"))
+refused(ResourceNotFoundError, lambda: client.purge_deleted_secret("pw"))
+# The name is free, on whichever replica answers.
+for n in range(5):
+    assert client.set_secret("gone-00", f"life {n}").value == f"life {n}"
+    assert client.get_secret("gone-00").value == f"life {n}"
+    assert len(list(client.list_properties_of_secret_versions("gone-00"))) == 1
+    client.begin_delete_secret("gone-00").wait()
+    client.purge_deleted_secret("gone-00")
+print("everything held")
+"#;
+
+#[test]
+#[ignore = "needs a cluster"]
 fn a_permission_is_enough_for_its_operations_and_no_other() {
     let tenant = tenant("a_permission_is_enough_for_its_operations");
     tenant.vault(&["all"]);
     let mut yaml = String::new();
-    for permission in ["get", "list", "set", "delete"] {
+    for permission in PERMISSIONS {
         yaml.push_str(&format!(
             "---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: only-{permission}}}\n{}",
             policy(
@@ -116,8 +175,8 @@ fn a_permission_is_enough_for_its_operations_and_no_other() {
         .kubectl(&["wait", "--for=condition=Ready", "--timeout=45s", "pod", "--all"])
         .ok();
     tenant.pod("client", "app", None);
-    tenant.python("client", "client.set_secret('shared', 'x')").ok();
-    for permission in ["get", "list", "set", "delete"] {
+    tenant.python("client", SHARED).ok();
+    for permission in PERMISSIONS {
         let said = tenant.python(&format!("only-{permission}"), ONE_PERMISSION).ok();
         assert_eq!(
             said.trim(),
@@ -127,13 +186,23 @@ fn a_permission_is_enough_for_its_operations_and_no_other() {
     }
 }
 
+/// In an order in which none takes away what a later one needs.
+const PERMISSIONS: [&str; 6] = ["get", "list", "set", "delete", "recover", "purge"];
+
+const SHARED: &str = r#"
+for name in ("shared", "back", "gone"):
+    client.set_secret(name, "x")
+for name in ("back", "gone"):
+    client.begin_delete_secret(name).wait()
+"#;
+
 const ONE_PERMISSION: &str = r#"
 import requests
 h = {"Authorization": "Bearer " + token()}
 v = "?api-version=7.4"
 could = []
 def attempt(name, response):
-    if response.status_code == 200:
+    if response.ok:
         could.append(name)
     else:
         e = response.json()["error"]
@@ -142,5 +211,7 @@ attempt("get", requests.get(url + "/secrets/shared" + v, headers=h, verify=ca))
 attempt("list", requests.get(url + "/secrets" + v, headers=h, verify=ca))
 attempt("set", requests.put(url + "/secrets/made-here" + v, headers=h, json={"value": "y"}, verify=ca))
 attempt("delete", requests.delete(url + "/secrets/shared" + v, headers=h, verify=ca))
+attempt("recover", requests.post(url + "/deletedsecrets/back/recover" + v, headers=h, verify=ca))
+attempt("purge", requests.delete(url + "/deletedsecrets/gone" + v, headers=h, verify=ca))
 print(" ".join(could))
 "#;

@@ -20,7 +20,7 @@ use crate::store::{Record, SealedStore as _, StoreError, StoreEvent};
 use history::{Call, History, Outcome, What};
 
 const SCHEDULES: u64 = 2_000;
-const STEPS: usize = 130;
+const STEPS: usize = 150;
 const WRITERS: usize = 4;
 const NAMES: [&str; 2] = ["alpha", "beta"];
 
@@ -44,6 +44,10 @@ fn no_acknowledged_version_is_lost_doubled_or_out_of_order_whatever_the_store_do
         "{told:?}"
     );
     assert!(enough(|told| told.tried_again), "{told:?}");
+    assert!(
+        enough(|told| told.recoveries) && enough(|told| told.purges) && enough(|told| told.new_lives),
+        "{told:?}"
+    );
 }
 
 fn run_every(first: usize, nth: usize) -> Told {
@@ -64,6 +68,10 @@ struct Told {
     sets: usize,
     updates: usize,
     deletes: usize,
+    recoveries: usize,
+    purges: usize,
+    /// Names that were set again after a purge.
+    new_lives: usize,
     reads: usize,
     refusals: usize,
     unclear: usize,
@@ -77,12 +85,15 @@ impl Told {
                 (What::Set { .. }, Outcome::Done(_)) => self.sets += 1,
                 (What::Update { .. }, Outcome::Done(_)) => self.updates += 1,
                 (What::Delete, Outcome::Done(_)) => self.deletes += 1,
+                (What::Recover, Outcome::Done(_)) => self.recoveries += 1,
+                (What::Purge, Outcome::Done(_)) => self.purges += 1,
                 (What::Get, Outcome::Done(_)) => self.reads += 1,
                 (_, Outcome::Refused(_)) => self.refusals += 1,
                 (_, Outcome::Unclear) => self.unclear += 1,
                 (_, Outcome::NotDone) => {}
             }
         }
+        self.new_lives += history.new_lives();
         self.tried_again += history.writes.saturating_sub(history.changes());
     }
 }
@@ -173,17 +184,19 @@ impl Schedule {
         let secret = NAMES[self.dice.below(NAMES.len())];
         let id = self.history.calls.len() * 1000 + self.step;
         let what = match self.dice.below(100) {
-            0..60 => What::Set {
+            0..38 => What::Set {
                 value: format!("value-{id}"),
             },
-            60..75 => match self.any_version(secret) {
+            38..47 => match self.any_version(secret) {
                 Some(version) => What::Update {
                     version,
                     content_type: format!("type-{id}"),
                 },
                 None => What::Get,
             },
-            75..78 => What::Delete,
+            47..61 => What::Delete,
+            61..68 => What::Recover,
+            68..83 => What::Purge,
             _ => What::Get,
         };
         let operation = match &what {
@@ -198,6 +211,8 @@ impl Schedule {
                 Operation::UpdateSecret(update)
             }
             What::Delete => Operation::DeleteSecret { name: name(secret) },
+            What::Recover => Operation::RecoverSecret { name: name(secret) },
+            What::Purge => Operation::PurgeSecret { name: name(secret) },
             What::Get => Operation::GetSecret {
                 name: name(secret),
                 version: None,
@@ -227,7 +242,7 @@ impl Schedule {
             .calls
             .iter()
             .filter_map(|call| match (&call.what, &call.outcome) {
-                (What::Set { .. }, Outcome::Done(version)) if call.name == secret => Some(*version),
+                (What::Set { .. }, Outcome::Done(version)) if call.name == secret => *version,
                 _ => None,
             });
         made.take(2).nth(choice)
@@ -311,11 +326,12 @@ impl Schedule {
 
 fn outcome(result: Result<Reply, Error>) -> Outcome {
     match result {
-        Ok(Reply::Secret(secret)) => Outcome::Done(secret.version),
-        Ok(Reply::Deleted(deleted)) => Outcome::Done(deleted.secret.version),
+        Ok(Reply::Secret(secret)) => Outcome::Done(Some(secret.version)),
+        Ok(Reply::Deleted(deleted)) => Outcome::Done(Some(deleted.secret.version)),
+        Ok(Reply::Purged) => Outcome::Done(None),
         Ok(reply) => panic!("{reply:?}"),
         Err(Error::Contention | Error::Store(StoreError::Unavailable)) => Outcome::NotDone,
-        Err(Error::OutcomeUnknown) => Outcome::Unclear,
+        Err(Error::OutcomeUnknown | Error::PurgeUnfinished) => Outcome::Unclear,
         Err(refusal) => Outcome::Refused(refusal),
     }
 }

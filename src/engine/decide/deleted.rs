@@ -1,0 +1,96 @@
+//! What can be done with a deleted secret: look at it, bring it back, remove it for good.
+
+use super::{Context, Step, deleted_secret, following, secret};
+use crate::engine::Error;
+use crate::engine::heads::{Deleted, Head, SecretState};
+use crate::model::{DeletedSecret, ObjectName, Reply};
+
+/// `GET /deletedsecrets/{name}`.
+pub(in crate::engine) fn get_deleted(
+    head: Option<&Head>,
+    name: &ObjectName,
+    retention_days: u16,
+) -> Result<DeletedSecret, Error> {
+    let (head, state, deleted) = recoverable(head, name)?;
+    Ok(deleted_secret(&head.name, state, deleted, retention_days))
+}
+
+/// `POST /deletedsecrets/{name}/recover`: all versions are there again.
+pub(in crate::engine) fn recover(
+    head: Option<&Head>,
+    name: &ObjectName,
+    context: &Context,
+) -> Result<Step<Head>, Error> {
+    if let Some(head) = head.filter(|head| head.is_purging()) {
+        return Err(Error::ObjectIsBeingDeleted {
+            name: head.name.clone(),
+        });
+    }
+    let (head, state, _) = recoverable(head, name)?;
+    let reply = Reply::Secret(secret(
+        &head.name,
+        state.versions.newest(),
+        context.retention_days,
+    ));
+    let mut next = following(head, context)?;
+    next.secret = Some(SecretState {
+        deleted: None,
+        ..state.clone()
+    });
+    Ok(Step::Write {
+        head: next,
+        reply,
+        exempt: true,
+    })
+}
+
+/// `DELETE /deletedsecrets/{name}`: from here on there is no way back, and [`end_purge`] is to follow.
+pub(in crate::engine) fn purge(
+    head: Option<&Head>,
+    name: &ObjectName,
+    context: &Context,
+) -> Result<Step<Head>, Error> {
+    if head.is_some_and(Head::is_purging) {
+        return Ok(Step::Confirm(Reply::Purged));
+    }
+    let (head, state, deleted) = recoverable(head, name)?;
+    let mut next = following(head, context)?;
+    next.secret = Some(SecretState {
+        deleted: Some(Deleted {
+            purging: true,
+            ..*deleted
+        }),
+        ..state.clone()
+    });
+    Ok(Step::Write {
+        head: next,
+        reply: Reply::Purged,
+        exempt: true,
+    })
+}
+
+/// Ends a purge that has begun: nothing is left but the receipt, and the name is free.
+pub(in crate::engine) fn end_purge(head: Option<&Head>, context: &Context) -> Result<Step<Head>, Error> {
+    let Some(head) = head.filter(|head| head.is_purging()) else {
+        return Ok(Step::Keep(Reply::Purged));
+    };
+    let mut next = following(head, context)?;
+    next.secret = None;
+    next.note_purge(context.now);
+    Ok(Step::Write {
+        head: next,
+        reply: Reply::Purged,
+        exempt: true,
+    })
+}
+
+fn recoverable<'a>(
+    head: Option<&'a Head>,
+    name: &ObjectName,
+) -> Result<(&'a Head, &'a SecretState, &'a Deleted), Error> {
+    head.and_then(|head| {
+        head.deleted_secret()
+            .map(|(state, deleted)| (head, state, deleted))
+    })
+    .ok_or_else(|| Error::DeletedSecretNotFound { name: name.clone() })
+}

@@ -1,0 +1,30 @@
+//! Purge: mark, remove, leave a receipt.
+//!
+//! # Why
+//! The mark is the point of no return: from it on the secret is neither live nor deleted, whoever ends the purge. The
+//! receipt is the head itself, without content, under the same record: it keeps a write that is late from bringing back
+//! what was purged, and says to a replica that lags that the life it knew was ended by a purge and not by a loss.
+
+use super::decide::{self, Context, SealBody};
+use super::heads::Head;
+use super::objects::Value;
+use super::{Engine, Error};
+use crate::model::{ObjectName, Reply, UnixSeconds, VaultEntry};
+
+impl Engine {
+    /// Removes a deleted secret for good, or ends what somebody else began.
+    pub(super) async fn purge(
+        &self,
+        entry: &VaultEntry,
+        name: &ObjectName,
+        now: UnixSeconds,
+    ) -> Result<Reply, Error> {
+        let mark =
+            |head: Option<&Head>, context: &Context, _: &SealBody<'_>| decide::purge(head, name, context);
+        self.change(entry, name, Value::None, now, mark).await?;
+        let end = |head: Option<&Head>, context: &Context, _: &SealBody<'_>| decide::end_purge(head, context);
+        self.change(entry, name, Value::None, now, end)
+            .await
+            .map_err(|_| Error::PurgeUnfinished)
+    }
+}
