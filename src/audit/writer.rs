@@ -69,8 +69,8 @@ impl State {
 
 /// The queue of the log, and who empties it.
 ///
-/// Appending takes a few microseconds, and waking a thread for it takes more than all the rest of a read. So no thread
-/// waits for lines: whoever waits for a line appends all that are queued ([`Writer::append`]), unless somebody does so
+/// Appending is short, and a thread that waits for lines would have to be woken for each read, and wake it again. So none
+/// does: whoever waits for a line appends all that are queued ([`Writer::append`]), unless somebody does so
 /// just now. A thread, the keeper, appends what nobody waits for and looks after the log.
 pub(super) struct Writer {
     shared: Arc<Shared>,

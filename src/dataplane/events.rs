@@ -1,9 +1,8 @@
 //! What happens to a connection beside its requests: ticks, and that it is to leave.
 //!
 //! # Why
-//! A connection's task runs for each request, and these events are rare. Asking a timer and a token each time whether it was
-//! they who woke the task costs a tenth of what the bare protocol costs. So they ring a bell of their own, and are asked only
-//! after it rang.
+//! A connection's task runs for each request, and these events are rare. To ask a timer and a token each time whether it was
+//! they who woke the task is work for nothing. So they ring a bell of their own, and are asked only after it rang.
 
 use std::future::Future;
 use std::pin::Pin;
