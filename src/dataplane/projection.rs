@@ -61,6 +61,7 @@ pub(super) async fn run(context: Context, node: Node, body: Incoming, frames: mp
         body,
         decoder: FrameDecoder::new(),
     };
+    let _open = context.metrics.stream();
     let Ok(Some(NodeFrame::Open(open))) = timeout(OPEN_WITHIN, incoming.next()).await.unwrap_or(Ok(None))
     else {
         return;

@@ -141,6 +141,31 @@ async fn a_volume_gets_its_files_and_each_new_version_within_a_second() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn open_streams_are_counted() {
+    let rig = Rig::start().await;
+    let streams = || {
+        let text = String::from_utf8(rig.dev.metrics.text().unwrap()).unwrap();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("strongroom_streams "));
+        line.unwrap().parse::<u8>().unwrap()
+    };
+    let client = node(&rig);
+    let mut one = project(&client, rig.token("reader"), "- secret: one").await;
+    let mut two = project(&client, rig.token("stranger"), "- secret: one").await;
+    next(&mut one.1).await;
+    next(&mut two.1).await;
+    assert_eq!(streams(), 2);
+    drop(one);
+    let until = Instant::now() + SOON;
+    while streams() != 1 {
+        assert!(Instant::now() < until);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    rig.dev.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_burst_of_writes_ends_in_the_last_one() {
     let rig = Rig::start().await;
     rig.set("one", "0").await;
