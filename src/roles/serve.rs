@@ -126,6 +126,7 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
         Arc::clone(&metrics),
     )
     .attempting("opening the audit log")?;
+    let record = audit.clone();
     let gate = Arc::new(Gate::new(GateParts {
         world: Arc::clone(&world),
         identity,
@@ -152,14 +153,7 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
         &stop,
         keep_trust_bundle(api, namespace.clone(), authority.bundle_pem().to_owned()),
     );
-    let standing = (Arc::clone(&world), clock.clone());
-    readiness.check("standing", move || {
-        let (world, clock) = &standing;
-        world
-            .standing
-            .check(clock.now().monotonic)
-            .map_err(|out| out.to_string().into())
-    });
+    ready_while(&readiness, world, record, clock.clone());
 
     let resolver = |rule: &HostRule| {
         Arc::new(TlsResolver::new(
@@ -237,6 +231,24 @@ fn identity_settings(config: &config::Serve, namespace: &Namespace, keys: &Clust
     }
 }
 
+/// This replica is sent requests while it can judge them and can put them on record. What is refused for want of either
+/// heals by itself, so that no restart helps: liveness asks for neither.
+fn ready_while(readiness: &Readiness, world: Arc<Shared>, record: AuditLog, clock: Clock) {
+    readiness.check("standing", move || {
+        let standing = world.standing.check(clock.now().monotonic);
+        standing.map_err(|out| out.to_string().into())
+    });
+    readiness.check("audit", move || {
+        if record.is_writable() {
+            return Ok(());
+        }
+        Err(
+            "the audit log cannot be written, and nothing is done off the record: is its volume full, read-only or gone?"
+                .into(),
+        )
+    });
+}
+
 /// Hands sealed records from the feed to the engine.
 struct Records(Arc<Engine>);
 
@@ -247,5 +259,44 @@ impl RecordSink for Records {
 
     fn apply(&self, event: &StoreEvent) {
         self.0.apply(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Moment;
+    use crate::telemetry::clock;
+    use crate::world::Feed;
+
+    fn record(dir: &std::path::Path) -> AuditLog {
+        let config = FileConfig {
+            dir: dir.to_owned(),
+            max_bytes: 1 << 20,
+            keep: 1,
+        };
+        AuditLog::open_file(config, Arc::new(Metrics::new(Shown::DataPlane).unwrap())).unwrap()
+    }
+
+    /// What is not ready once the log was tried.
+    async fn missing(dir: &std::path::Path) -> Vec<&'static str> {
+        let now: Moment = clock::system().now();
+        let world = Shared::new(Standing::new(now.monotonic, Duration::from_secs(60)));
+        Feed::ALL
+            .into_iter()
+            .for_each(|feed| world.standing.mark(feed, now.monotonic));
+        let (readiness, record) = (Readiness::new(), record(dir));
+        ready_while(&readiness, Arc::new(world), record.clone(), clock::system());
+        let _ = record.flush().await;
+        readiness.missing().into_iter().map(|(name, _)| name).collect()
+    }
+
+    #[tokio::test]
+    async fn a_replica_whose_record_cannot_be_written_is_not_ready() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(missing(folder.path()).await, Vec::<&str>::new());
+        let no_folder = folder.path().join("file");
+        std::fs::write(&no_folder, "").unwrap();
+        assert_eq!(missing(&no_folder).await, ["audit"]);
     }
 }
