@@ -66,6 +66,16 @@ pub enum PodAddressCheck {
     Off,
 }
 
+/// Where the audit log lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "camelCase")]
+pub enum AuditStorage {
+    /// On a volume of each replica, which outlives it.
+    Pvc,
+    /// In the pod, and gone with it.
+    EmptyDir,
+}
+
 /// What the in-cluster roles share.
 #[derive(Debug, Clone, Args)]
 pub struct Common {
@@ -165,6 +175,9 @@ pub struct Operate {
         default_value = "/var/run/secrets/strongroom.dev/token"
     )]
     pub internal_token_file: PathBuf,
+    /// Where the audit log of `serve` lies.
+    #[arg(long, env = "STRONGROOM_AUDIT_STORAGE", value_enum, default_value_t = AuditStorage::Pvc)]
+    pub audit_storage: AuditStorage,
 }
 
 /// `strongroom node`.

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use clap::CommandFactory;
 use strongroom::config::Cli;
 
+fn chart() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/strongroom")
+}
+
 fn templates(folder: &str) -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("charts/strongroom/templates")
-        .join(folder);
-    fs::read_dir(folder)
+    fs::read_dir(chart().join("templates").join(folder))
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect()
@@ -51,9 +52,51 @@ fn each_role_is_given_every_setting_under_the_name_that_it_reads() {
 }
 
 #[test]
-fn an_uninstall_keeps_the_definitions_and_the_guards() {
-    for path in templates("crds").iter().chain(&templates("guards")) {
-        let text = fs::read_to_string(path).unwrap();
+fn the_operator_knows_every_guard() {
+    let helpers = fs::read_to_string(chart().join("templates/_helpers.tpl")).unwrap();
+    let (_, list) = helpers
+        .split_once("{{- define \"strongroom.guards\" -}}\n")
+        .unwrap();
+    let known: BTreeSet<_> = list.lines().next().unwrap().split(' ').collect();
+    let paths = templates("guards");
+    let there: BTreeSet<_> = paths
+        .iter()
+        .map(|path| path.file_stem().unwrap().to_str().unwrap())
+        .collect();
+    assert_eq!(known, there, "the list in _helpers.tpl, and the files in guards/");
+    for path in &paths {
+        let (name, text) = (
+            path.file_stem().unwrap().to_str().unwrap(),
+            fs::read_to_string(path).unwrap(),
+        );
+        for part in [
+            format!("{{{{- define \"strongroom.guard.{name}\" }}}}\nspec:"),
+            format!("{{{{- include \"strongroom.guard\" (dict \"name\" \"{name}\" \"root\" $) }}}}"),
+        ] {
+            let text = text
+                .lines()
+                .filter(|line| !line.starts_with("{{- $"))
+                .collect::<Vec<_>>()
+                .join("\n");
+            assert!(text.contains(&part), "{} has no {part}", path.display());
+        }
+        assert!(
+            !text.contains("\nkind:"),
+            "{}: a guard is made by its template alone",
+            path.display()
+        );
+    }
+    let (_, made) = helpers.split_once("{{- define \"strongroom.guard\" }}").unwrap();
+    assert!(
+        made.contains("helm.sh/resource-policy: keep"),
+        "an uninstall keeps guards"
+    );
+}
+
+#[test]
+fn an_uninstall_keeps_the_definitions() {
+    for path in templates("crds") {
+        let text = fs::read_to_string(&path).unwrap();
         let objects = text.lines().filter(|line| line.starts_with("kind: ")).count();
         let kept = text.matches("helm.sh/resource-policy: keep").count();
         assert!(

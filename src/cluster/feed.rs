@@ -65,8 +65,6 @@ pub(crate) struct Source {
 impl Source {
     const LIST_METADATA: &str =
         "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
-    const WATCH_METADATA: &str =
-        "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
 
     fn list_accept(&self) -> &'static str {
         if self.metadata_only {
@@ -78,7 +76,7 @@ impl Source {
 
     fn watch_accept(&self) -> &'static str {
         if self.metadata_only {
-            Self::WATCH_METADATA
+            super::api::METADATA
         } else {
             super::api::JSON
         }

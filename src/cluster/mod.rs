@@ -14,6 +14,7 @@ mod feed;
 mod feeds;
 mod keys;
 mod lease;
+mod pod_events;
 mod pods;
 mod position;
 mod root_key;
@@ -29,10 +30,11 @@ pub use clock_skew::{clock_off, watch_clock};
 pub use feeds::{FeedsConfig, RecordSink, run_feeds};
 pub use keys::{ClusterKeys, KeysError};
 pub use lease::{Candidacy, contend};
+pub use pod_events::tell_pods;
 pub use pods::ClusterPods;
-pub use root_key::{ROOT_KEY_FIELD, ROOT_KEY_SECRET, RootKeyError, RootKeyFound, root_key};
+pub use root_key::{ROOT_KEY_FIELD, ROOT_KEY_SECRET, RootKeyError, RootKeyFound, root_key, watch_root_key};
 pub use sealed_records::KubernetesStore;
-pub use trust_bundle::{keep_trust_bundle, publish_trust_bundle};
+pub use trust_bundle::{Bundle, keep_trust_bundle, publish_trust_bundle};
 
 /// A time up to `within`, so that replicas that were disturbed together do not act together. No secret depends on it.
 fn jitter(within: Duration) -> Duration {

@@ -43,6 +43,12 @@ pub enum ConditionType {
     Deleted,
     /// Somebody else owns what this object would make. There only while true.
     Conflict,
+    /// An admission policy that guards Strongroom in this cluster was deleted or changed. There only while true.
+    GuardMissing,
+    /// Nobody said that a copy of the root key is kept outside the cluster. There only while true.
+    RootKeyNotEscrowed,
+    /// The audit log lies in the data plane's pods and goes with them. There only while true.
+    AuditNotDurable,
 }
 
 impl ConditionType {
@@ -55,6 +61,9 @@ impl ConditionType {
             Self::LimitExceeded => "LimitExceeded",
             Self::Deleted => "Deleted",
             Self::Conflict => "Conflict",
+            Self::GuardMissing => "GuardMissing",
+            Self::RootKeyNotEscrowed => "RootKeyNotEscrowed",
+            Self::AuditNotDurable => "AuditNotDurable",
         }
     }
 }

@@ -57,6 +57,18 @@ pub mod labels {
     pub const TRUST_BUNDLE: &str = "strongroom.dev/trust-bundle";
 }
 
+/// Annotations that Strongroom writes or obeys, beside those of single kinds.
+pub mod annotations {
+    /// On the root key's Secret, by `serve`: UID of the namespace that it was made in.
+    pub const MADE_IN: &str = "strongroom.dev/made-in";
+    /// On the root key's Secret, by a person: when they said that no sealed record is to be found (RFC 3339).
+    pub const START_EMPTY: &str = "strongroom.dev/start-empty";
+    /// On the root key's Secret, by a person: a copy is kept elsewhere. The value is theirs: a date, a place.
+    pub const ESCROWED: &str = "strongroom.dev/escrowed";
+    /// On the release namespace's trust bundle, by `serve`: the tenant id of the installation that was opened there.
+    pub const INSTALLATION: &str = "strongroom.dev/installation";
+}
+
 /// The definitions of all kinds, in the order of their names: what `crds/` holds.
 #[must_use]
 pub fn all() -> Vec<CustomResourceDefinition> {

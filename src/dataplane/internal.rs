@@ -12,7 +12,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, 
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +27,7 @@ use super::projection;
 use super::pulse::UnderWay;
 use super::summaries;
 use crate::gate::{self, Gate};
-use crate::model::{Kind, Reply};
+use crate::model::{Kind, RefusedVolume, Reply, RootKeyCare};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics as labels;
 use crate::wire::{
@@ -41,6 +41,11 @@ pub struct Internal {
     pub gate: Arc<Gate>,
     /// The trust bundle (PEM) that goes into each volume.
     pub trust_bundle: String,
+    /// Takes the volumes whose files stay at their last value because their pods may no longer have them. What does not
+    /// find room is not told.
+    pub refused: mpsc::Sender<RefusedVolume>,
+    /// How the root key is cared for.
+    pub root_key: watch::Receiver<RootKeyCare>,
     /// What clients are allowed.
     pub limits: Limits,
     /// What is counted.
@@ -60,6 +65,8 @@ pub async fn serve_internal(
     let Internal {
         gate,
         trust_bundle,
+        refused,
+        root_key,
         limits,
         metrics,
     } = internal;
@@ -71,6 +78,8 @@ pub async fn serve_internal(
     let face = InternalFace {
         gate: Arc::clone(&gate),
         trust_bundle: trust_bundle.into(),
+        refused,
+        root_key,
         hub: hub.clone(),
         intake: Intake::new(MAX_ACTION_BYTES, limits.body),
         patience: limits.answer,
@@ -90,6 +99,8 @@ pub(super) struct Memory {
 struct InternalFace {
     gate: Arc<Gate>,
     trust_bundle: Arc<str>,
+    refused: mpsc::Sender<RefusedVolume>,
+    root_key: watch::Receiver<RootKeyCare>,
     hub: Hub,
     intake: Intake,
     patience: Duration,
@@ -207,6 +218,7 @@ impl InternalFace {
                     gate: Arc::clone(&self.gate),
                     hub: self.hub.clone(),
                     trust_bundle: Arc::clone(&self.trust_bundle),
+                    refused: self.refused.clone(),
                     visitor: Arc::clone(visitor),
                     metrics: Arc::clone(&self.metrics),
                 };
@@ -223,6 +235,7 @@ impl InternalFace {
                 let context = summaries::Context {
                     gate: Arc::clone(&self.gate),
                     heads: self.hub.heads(),
+                    root_key: self.root_key.clone(),
                     visitor: Arc::clone(visitor),
                     token,
                 };

@@ -21,8 +21,8 @@ use super::jitter;
 use super::listener::Visitor;
 use crate::gate::{Admitted, Gate, Node, Refusal, Request};
 use crate::model::{
-    Caller, Kind, Operation, Reply, SecretBytes, ServiceAccountCaller, UnixSeconds, VaultId, VaultName,
-    Version,
+    Caller, Kind, Operation, RefusedVolume, Reply, SecretBytes, ServiceAccountCaller, UnixSeconds, VaultId,
+    VaultName, Version,
 };
 use crate::telemetry::Metrics;
 use crate::wire::{
@@ -51,6 +51,7 @@ pub(super) struct Context {
     pub(super) gate: Arc<Gate>,
     pub(super) hub: Hub,
     pub(super) trust_bundle: Arc<str>,
+    pub(super) refused: mpsc::Sender<RefusedVolume>,
     pub(super) visitor: Arc<Visitor<Memory>>,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -70,6 +71,7 @@ pub(super) async fn run(context: Context, node: Node, body: Incoming, frames: mp
         vault,
         objects,
         token,
+        mounted,
         ..
     } = open;
     let wish = match Wish::parse(&vault, &objects) {
@@ -94,6 +96,7 @@ pub(super) async fn run(context: Context, node: Node, body: Incoming, frames: mp
         token,
         frames,
         told: Told::Nothing,
+        mounted,
         pod: None,
         foresight: None,
         pod_ending: false,
@@ -157,6 +160,8 @@ struct Volume {
     token: SecretBytes,
     frames: mpsc::Sender<Bytes>,
     told: Told,
+    /// Whether the pod has files already.
+    mounted: bool,
     /// Whose stream it is, since the first admission.
     pod: Option<ServiceAccountCaller>,
     /// Who was admitted last, and whether policy would have let them.
@@ -300,6 +305,7 @@ impl Volume {
                 Ok(Ok(())) => {
                     self.context.metrics.delivery(outcome);
                     self.told = told;
+                    self.tell_pod();
                 }
                 Ok(Err(_)) | Err(_) => return Delivered::Over,
             }
@@ -391,6 +397,33 @@ impl Volume {
         if let (Ok(place), Ok(frame)) = (self.frames.try_reserve(), encode(&ServeFrame::PodEnding)) {
             place.send(frame);
             self.pod_ending = true;
+        }
+    }
+
+    /// Says on the pod why its files are no longer renewed. A pod that has none hears it from its kubelet, and one whose own
+    /// token is not accepted is ending.
+    fn tell_pod(&mut self) {
+        match &self.told {
+            Told::Files(_) => self.mounted = true,
+            Told::Refused(kind, message) if self.mounted && *kind != Kind::Unauthenticated => {
+                let Some((namespace, pod)) = self
+                    .pod
+                    .as_ref()
+                    .and_then(|caller| Some((caller.namespace.clone(), caller.pod.clone()?)))
+                else {
+                    return;
+                };
+                let refused = RefusedVolume {
+                    namespace,
+                    pod,
+                    kind: *kind,
+                    message: message.clone(),
+                };
+                if let Err(mpsc::error::TrySendError::Full(_)) = self.context.refused.try_send(refused) {
+                    self.context.metrics.pod_event(Some(Kind::Throttled));
+                }
+            }
+            Told::Refused(..) | Told::Unavailable(_) | Told::Nothing => {}
         }
     }
 

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::internal::Memory;
 use super::listener::Visitor;
 use crate::gate::Gate;
-use crate::model::{VaultId, VaultSummary};
+use crate::model::{RootKeyCare, VaultId, VaultSummary};
 use crate::wire::{ServeFrame, SummaryFrame, encode};
 
 /// A vault is told of no more often.
@@ -28,6 +28,7 @@ const ANYWAY: Duration = Duration::from_secs(60);
 pub(super) struct Context {
     pub(super) gate: Arc<Gate>,
     pub(super) heads: watch::Receiver<u64>,
+    pub(super) root_key: watch::Receiver<RootKeyCare>,
     pub(super) visitor: Arc<Visitor<Memory>>,
     pub(super) token: Zeroizing<String>,
 }
@@ -70,6 +71,10 @@ pub(super) async fn run(mut context: Context, frames: mpsc::Sender<Bytes>) {
     let mut last_look = Instant::now();
     let mut look_at = last_look;
     let mut pings = interval(Duration::from_secs(ServeFrame::PING_SECONDS));
+    let care = *context.root_key.borrow_and_update();
+    if !send(&frames, &SummaryFrame::RootKey(care)).await {
+        return;
+    }
     loop {
         tokio::select! {
             () = frames.closed() => return,
@@ -84,6 +89,15 @@ pub(super) async fn run(mut context: Context, frames: mpsc::Sender<Bytes>) {
                     return;
                 }
                 look_at = look_at.min((Instant::now() + BURST).max(last_look + BETWEEN_LOOKS));
+            }
+            changed = context.root_key.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let care = *context.root_key.borrow_and_update();
+                if !send(&frames, &SummaryFrame::RootKey(care)).await {
+                    return;
+                }
             }
             () = sleep_until(look_at) => {
                 last_look = Instant::now();

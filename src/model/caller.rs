@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Namespace, Uid, UnixSeconds};
+use super::{Kind, Namespace, Uid, UnixSeconds};
 
 /// Who a request speaks for, after verification.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +40,19 @@ pub struct PodRef {
     pub uid: Uid,
     /// Its node, where known.
     pub node: Option<Arc<str>>,
+}
+
+/// A mounted volume whose pod may no longer have what is in it: for the people who look at the pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedVolume {
+    /// Namespace of the pod.
+    pub namespace: Namespace,
+    /// The pod.
+    pub pod: PodRef,
+    /// What kind of refusal.
+    pub kind: Kind,
+    /// What Azure's error says, and no more.
+    pub message: String,
 }
 
 /// The `node` process of one node, on the internal listener. It is no [`Caller`]: whatever it asks for is decided as the

@@ -4,6 +4,7 @@
 
 mod attributes;
 mod caller;
+mod care;
 mod kind;
 mod names;
 mod operation;
@@ -13,7 +14,8 @@ mod time;
 mod vault;
 
 pub use attributes::{Attributes, AttributesChange, RecoveryLevel, Tags};
-pub use caller::{Caller, NodeCaller, PodRef, ServiceAccountCaller};
+pub use caller::{Caller, NodeCaller, PodRef, RefusedVolume, ServiceAccountCaller};
+pub use care::RootKeyCare;
 pub use kind::Kind;
 pub use names::{Hex, InvalidName, Namespace, ObjectName, Uid, VaultId, VaultName, VaultUuid, Version};
 pub use operation::{

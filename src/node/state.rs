@@ -86,6 +86,7 @@ impl State {
                 vault,
                 objects,
                 token,
+                mounted: true,
             },
             target: target.relative(),
             group,

@@ -299,6 +299,7 @@ impl Task {
             vault: self.volume.vault.clone(),
             objects: self.volume.objects.clone(),
             token: SecretBytes::new(token.expose().to_vec()),
+            mounted: self.mounted.is_some(),
         };
         timeout(self.host.times.open, self.host.upstream.open(open))
             .await

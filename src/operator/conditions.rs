@@ -33,6 +33,12 @@ pub(super) enum Reason {
     Deleted,
     /// Somebody else made the object.
     Foreign,
+    /// A guard of the installation is missing or changed.
+    GuardMissing,
+    /// Nobody said that a copy of the root key is kept elsewhere.
+    RootKeyNotEscrowed,
+    /// The audit log goes with the pods.
+    AuditNotDurable,
     /// A step failed.
     Failed(Kind),
 }
@@ -53,6 +59,9 @@ impl Reason {
             Self::NotUnderstood => "NotUnderstood",
             Self::Deleted => "Deleted",
             Self::Foreign => "Foreign",
+            Self::GuardMissing => "GuardMissing",
+            Self::RootKeyNotEscrowed => "RootKeyNotEscrowed",
+            Self::AuditNotDurable => "AuditNotDurable",
             Self::Failed(kind) => kind.reason(),
         }
     }

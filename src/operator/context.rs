@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::Error;
 use super::backoff::Backoff;
+use super::concerns::Concerns;
 use super::summaries::Summaries;
 use crate::client::Client;
 use crate::crd;
@@ -46,6 +47,7 @@ pub(super) struct Context {
     pub(super) recorder: Recorder,
     pub(super) installation: Installation,
     pub(super) summaries: Summaries,
+    pub(super) concerns: Concerns,
     pub(super) bundle: watch::Receiver<Option<Arc<str>>>,
     pub(super) backoff: Backoff,
     pub(super) stores: Stores,

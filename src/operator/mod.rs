@@ -9,9 +9,11 @@
 
 mod access_policy;
 mod backoff;
+mod concerns;
 mod conditions;
 mod context;
 mod error;
+mod guards;
 mod owned;
 mod report;
 mod run;

@@ -21,9 +21,10 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use super::backoff::Backoff;
+use super::concerns::Concerns;
 use super::context::{Context, Guarded, Installation, Stores, Trigger, Triggers};
 use super::summaries::{self, Summaries};
-use super::{Error, access_policy, secret, trust_bundle, vault};
+use super::{Error, access_policy, guards, secret, trust_bundle, vault};
 use crate::client::{self, Client, Trust};
 use crate::crd::{self, labels};
 use crate::model::Clock;
@@ -46,6 +47,8 @@ pub struct Settings {
     pub internal_url: String,
     /// File of this process's own token for that listener.
     pub internal_token_file: PathBuf,
+    /// Whether the audit log of `serve` outlives its pods.
+    pub audit_durable: bool,
 }
 
 /// Whether this replica leads. It is told for the first time once the lease could be read.
@@ -198,6 +201,7 @@ impl Term<'_> {
             () = trust_bundle::follow_copies(context) => {}
             () = trust_bundle::follow(context, self.trust, &bundle) => {}
             () = summaries::follow(context) => {}
+            () = guards::follow(context) => {}
         }
     }
 
@@ -228,6 +232,7 @@ impl Term<'_> {
                 target: format!("strongroom.{namespace}.svc.{cluster_domain}"),
             },
             summaries: Summaries::default(),
+            concerns: Concerns::new(self.settings.audit_durable),
             bundle,
             backoff: Backoff::default(),
             stores,

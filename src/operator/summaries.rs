@@ -108,7 +108,7 @@ impl Summaries {
                     ..Changed::default()
                 }
             }
-            SummaryFrame::Ping => Changed::default(),
+            SummaryFrame::RootKey(_) | SummaryFrame::Ping => Changed::default(),
         }
     }
 }
@@ -174,7 +174,14 @@ async fn stream(context: &Context) -> Result<(), ClientError> {
     let mut stream = context.serve.summaries().await?;
     context.summaries.begin();
     while let Some(frame) = stream.next().await? {
-        tell(context, context.summaries.take(frame));
+        match frame {
+            SummaryFrame::RootKey(care) => {
+                if context.concerns.root_key(care) {
+                    context.triggers.vaults.those(&context.stores.vaults.state());
+                }
+            }
+            frame => tell(context, context.summaries.take(frame)),
+        }
     }
     Ok(())
 }

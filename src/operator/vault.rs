@@ -265,6 +265,7 @@ async fn report(
     };
     let before = seen.before.as_ref();
     let known = before.map_or(&[][..], |status| &status.conditions);
+    let standing = context.concerns.on(standing, known);
     let mut after = VaultStatus {
         observed_generation: seen.generation,
         uri: seen.entry.as_ref().ok().map(uri),

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +26,10 @@ use crate::dataplane::{Internal, Limits, Vaults, serve_internal, serve_vaults};
 use crate::engine::{Engine, EngineParts, Quotas};
 use crate::gate::{Gate, GateParts, Request};
 use crate::identity::{AccountRef, Identity, PodAddressCheck, Settings};
-use crate::model::{Clock, EnsureVault, Namespace, Operation, SecretBytes, Uid, UnixSeconds, VaultEntry};
+use crate::model::{
+    Clock, EnsureVault, Namespace, Operation, RefusedVolume, RootKeyCare, SecretBytes, Uid, UnixSeconds,
+    VaultEntry,
+};
 use crate::roles::{Attempt, RoleError};
 use crate::store::SealedStore;
 use crate::store::installation::load_or_create;
@@ -111,6 +115,10 @@ pub struct Dev {
     pub gate: Arc<Gate>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What the pods of a cluster would be told.
+    pub refused_volumes: mpsc::Receiver<RefusedVolume>,
+    /// What the operator is told of the root key.
+    pub root_key: watch::Sender<RootKeyCare>,
     release: Namespace,
     clock: Clock,
     stop: CancellationToken,
@@ -266,12 +274,17 @@ impl Dev {
             metrics: Arc::clone(&metrics),
         };
         tasks.spawn(serve_vaults(tcp, tls(&[b"h2", b"http/1.1"])?, face, stop.clone()));
+        let (refused, refused_volumes) = mpsc::channel(64);
+        // Made anew at each start, with nothing below it that outlives the process.
+        let root_key = watch::Sender::new(RootKeyCare::Escrowed);
         let mut internal_address = None;
         if let Some((listen, limits)) = internal {
             let (tcp, address) = bind(listen).await?;
             let face = Internal {
                 gate: Arc::clone(&gate),
                 trust_bundle: authority.bundle_pem().to_owned(),
+                refused,
+                root_key: root_key.subscribe(),
                 limits,
                 metrics: Arc::clone(&metrics),
             };
@@ -292,6 +305,8 @@ impl Dev {
             engine,
             gate,
             metrics,
+            refused_volumes,
+            root_key,
             release,
             clock,
             stop,

@@ -40,6 +40,7 @@ pub async fn run(config: config::Operate, clock: Clock, stop: CancellationToken)
         pod: config.pod_name,
         internal_url: config.internal_url,
         internal_token_file: config.internal_token_file,
+        audit_durable: config.audit_storage == config::AuditStorage::Pvc,
     };
     let ended = operator::run(
         settings,

@@ -4,19 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::{AuditLog, FileConfig};
 use crate::cluster::{
-    Api, ClusterKeys, ClusterPods, FeedsConfig, KubernetesStore, RecordSink, clock_off, keep_trust_bundle,
-    root_key, run_feeds, watch_clock,
+    Api, Bundle, ClusterKeys, ClusterPods, FeedsConfig, KubernetesStore, RecordSink, clock_off,
+    keep_trust_bundle, root_key, run_feeds, tell_pods, watch_clock, watch_root_key,
 };
 use crate::config;
 use crate::dataplane::{Internal, Limits, Vaults, serve_internal, serve_vaults};
 use crate::engine::{Engine, EngineParts, Quotas};
 use crate::gate::{Gate, GateParts};
 use crate::identity::{AccountRef, Identity, PodAddressCheck, Settings};
-use crate::model::{Clock, Namespace};
+use crate::model::{Clock, Namespace, RootKeyCare};
 use crate::roles::{Attempt, RoleError, patiently, serve_health, spawn_until, stay_tidy};
 use crate::store::installation::load_or_create;
 use crate::store::{Record, SealedStore, StoreEvent};
@@ -27,6 +28,11 @@ use crate::world::{Shared, Standing};
 
 /// How long requests that are under way may take to end once this process is asked to stop.
 const GRACE: Duration = Duration::from_secs(20);
+
+/// How often damaged records are counted: that walks over all of them.
+const COUNT_EVERY: Duration = Duration::from_secs(10);
+/// Refused volumes that wait to be told on their pods.
+const REFUSED_AT_ONCE: usize = 1024;
 
 /// Serves until `stop`.
 ///
@@ -45,7 +51,7 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
     let root = patiently(
         &stop,
         "reading the root key",
-        || root_key(&api, &namespace),
+        || root_key(&api, &namespace, clock.now().wall),
         |e| e.kind(),
     )
     .await?;
@@ -145,14 +151,26 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
     spawn_until(&stop, stay_tidy(Arc::clone(&engine), clock.clone()));
     spawn_until(
         &stop,
-        run_feeds(feeds, Arc::clone(&world), Arc::new(Records(engine))),
+        run_feeds(feeds, Arc::clone(&world), Arc::new(Records(Arc::clone(&engine)))),
     );
     spawn_until(&stop, watch_clock(api.clone(), clock.clone(), Arc::clone(&world)));
     spawn_until(&stop, keys.keep_current());
+    let (care, root_key) = watch::channel(RootKeyCare::NotEscrowed);
     spawn_until(
         &stop,
-        keep_trust_bundle(api, namespace.clone(), authority.bundle_pem().to_owned()),
+        watch_root_key(api.clone(), namespace.clone(), Arc::clone(&metrics), care),
     );
+    spawn_until(&stop, show_damage(Arc::clone(&engine), Arc::clone(&metrics)));
+    let (refused, to_tell) = mpsc::channel(REFUSED_AT_ONCE);
+    spawn_until(
+        &stop,
+        tell_pods(api.clone(), clock.clone(), Arc::clone(&metrics), to_tell),
+    );
+    let bundle = Bundle {
+        pem: authority.bundle_pem().to_owned(),
+        tenant: installation.tenant.clone(),
+    };
+    spawn_until(&stop, keep_trust_bundle(api, namespace.clone(), bundle));
     ready_while(&readiness, world, record, clock.clone());
 
     let resolver = |rule: &HostRule| {
@@ -192,6 +210,8 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
             gate: Arc::clone(&gate),
             limits: Limits::internal(),
             trust_bundle: authority.bundle_pem().to_owned(),
+            refused,
+            root_key,
             metrics,
         },
         stop.clone(),
@@ -247,6 +267,13 @@ fn ready_while(readiness: &Readiness, world: Arc<Shared>, record: AuditLog, cloc
                 .into(),
         )
     });
+}
+
+async fn show_damage(engine: Arc<Engine>, metrics: Arc<Metrics>) {
+    loop {
+        metrics.damaged_records(engine.damaged_records());
+        tokio::time::sleep(COUNT_EVERY).await;
+    }
 }
 
 /// Hands sealed records from the feed to the engine.

@@ -6,7 +6,7 @@ use super::framing::{Frame, InvalidFrame};
 use super::text;
 use crate::model::{
     Alphabet, DeleteOwned, EnsureGeneratedSecret, EnsureVault, Kind, Namespace, ObjectName, Operation,
-    OwnedSecret, Owner, Uid, UnixSeconds, VaultId, VaultName, VaultSummary, Version,
+    OwnedSecret, Owner, RootKeyCare, Uid, UnixSeconds, VaultId, VaultName, VaultSummary, Version,
 };
 
 /// `POST` an [`EnsureVaultAction`] here.
@@ -206,6 +206,8 @@ pub struct ActionRefusal {
 pub enum SummaryFrame {
     /// A vault as it is now: once for each at the stream's start, then at most every 5 s where it changed.
     Vault(#[serde(with = "SummaryText")] VaultSummary),
+    /// How the root key is cared for: at the stream's start and where it changed.
+    RootKey(#[serde(with = "RootKeyCareText")] RootKeyCare),
     /// Every vault of the start has been told.
     Complete,
     /// Nothing new, every 10 s.
@@ -218,7 +220,7 @@ impl Frame for SummaryFrame {
     fn size(&self) -> usize {
         match self {
             Self::Vault(summary) => 512 + summary.owned.len().saturating_mul(256),
-            Self::Complete | Self::Ping => 16,
+            Self::RootKey(_) | Self::Complete | Self::Ping => 32,
         }
     }
 
@@ -261,6 +263,14 @@ enum OwnedText {
     Deleted,
     Foreign,
     Absent,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "RootKeyCare", rename_all = "camelCase")]
+enum RootKeyCareText {
+    Escrowed,
+    NotEscrowed,
+    Missing,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -457,7 +467,8 @@ mod tests {
             ],
         });
         let mut decoder = FrameDecoder::<SummaryFrame>::new();
-        for frame in [&summary, &SummaryFrame::Complete, &SummaryFrame::Ping] {
+        let care = SummaryFrame::RootKey(RootKeyCare::NotEscrowed);
+        for frame in [&summary, &care, &SummaryFrame::Complete, &SummaryFrame::Ping] {
             decoder.push(&encode(frame).unwrap());
             assert_eq!(&decoder.next_frame().unwrap().unwrap(), frame);
         }

@@ -38,6 +38,10 @@ pub struct Open {
     /// The workload pod's service-account token of our audience, as the kubelet handed it over.
     #[cbor(n(3), with = "secret")]
     pub token: SecretBytes,
+    /// Whether the pod has files of this volume already, by what `node` knows. It is for texts alone: nothing is decided
+    /// by it.
+    #[cbor(n(4), default)]
+    pub mounted: bool,
 }
 
 /// What `serve` says. A stream stays open after each of them and speaks again when the answer changes, until `serve` ends
@@ -289,6 +293,7 @@ mod tests {
             vault: "demo".into(),
             objects: String::new(),
             token: SecretBytes::new(b"canary".to_vec()),
+            mounted: false,
         });
         assert!(!format!("{open:?}").contains("canary"));
     }
@@ -296,13 +301,14 @@ mod tests {
     proptest! {
         #[test]
         fn what_node_says_arrives(
-            volume in "\\PC{0,40}", vault in "[a-z]{0,24}", objects in "\\PC{0,300}", token: Vec<u8>,
+            volume in "\\PC{0,40}", vault in "[a-z]{0,24}", objects in "\\PC{0,300}", token: Vec<u8>, mounted: bool,
         ) {
             let sent = Open {
                 volume: volume.clone(), vault: vault.clone(), objects: objects.clone(), token: SecretBytes::new(token.clone()),
+                mounted,
             };
             let NodeFrame::Open(got) = through(&NodeFrame::Open(sent)) else { panic!("another frame") };
-            prop_assert_eq!((got.volume, got.vault, got.objects), (volume, vault, objects));
+            prop_assert_eq!((got.volume, got.vault, got.objects, got.mounted), (volume, vault, objects, mounted));
             prop_assert_eq!(got.token.expose(), token.as_slice());
         }
 
@@ -329,7 +335,7 @@ mod tests {
 
         #[test]
         fn no_damaged_frame_panics(at in 0usize..400, with: u8, objects in "[a-z]{0,200}") {
-            let open = Open { volume: "v".into(), vault: "demo".into(), objects, token: SecretBytes::new(vec![1; 20]) };
+            let open = Open { volume: "v".into(), vault: "demo".into(), objects, token: SecretBytes::new(vec![1; 20]), mounted: true };
             let mut bytes = encode(&NodeFrame::Open(open)).unwrap()[4..].to_vec();
             if let Some(byte) = bytes.get_mut(at) {
                 *byte = with;

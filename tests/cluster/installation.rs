@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use strongroom::cluster::{
-    Api, Candidacy, ClusterKeys, ClusterPods, ROOT_KEY_SECRET, RootKeyError, clock_off, contend, root_key,
+    Api, Bundle, Candidacy, ClusterKeys, ClusterPods, ROOT_KEY_SECRET, RootKeyError, clock_off, contend,
+    publish_trust_bundle, root_key,
 };
 use strongroom::crypto::jose;
 use strongroom::identity::{KeySets, PodLookup};
@@ -22,14 +23,15 @@ async fn of_replicas_that_start_at_once_one_makes_the_root_key_and_all_have_the_
     let tenant = tenant("root_key");
     let namespace = Namespace::parse(&tenant.namespace).unwrap();
     let api = Api::connect(&config().await).unwrap();
-    let starts = (0..8).map(|_| root_key(&api, &namespace));
+    let now = clock::system().now().wall;
+    let starts = (0..8).map(|_| root_key(&api, &namespace, now));
     let found: Vec<_> = futures::future::join_all(starts)
         .await
         .into_iter()
         .map(Result::unwrap)
         .collect();
     assert_eq!(found.iter().filter(|f| f.created).count(), 1);
-    let again = root_key(&api, &namespace).await.unwrap();
+    let again = root_key(&api, &namespace, now).await.unwrap();
     assert!(!again.created);
     for each in found {
         assert!(each.key.to_bytes().expose() == again.key.to_bytes().expose());
@@ -48,9 +50,58 @@ async fn of_replicas_that_start_at_once_one_makes_the_root_key_and_all_have_the_
         ])
         .ok();
     assert!(matches!(
-        root_key(&api, &namespace).await,
+        root_key(&api, &namespace, now).await,
         Err(RootKeyError::NotAKey { .. })
     ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a cluster"]
+async fn an_installation_that_lost_all_its_records_does_not_start_with_nothing_by_itself() {
+    let tenant = tenant("lost_all_its_records");
+    let namespace = Namespace::parse(&tenant.namespace).unwrap();
+    let api = Api::connect(&config().await).unwrap();
+    let now = clock::system().now().wall;
+    let refused = || async {
+        matches!(
+            root_key(&api, &namespace, now).await,
+            Err(RootKeyError::StoreEmpty { .. })
+        )
+    };
+    root_key(&api, &namespace, now).await.unwrap();
+    assert!(
+        !refused().await,
+        "a first start that was cut off is finished by the next"
+    );
+    let opened = |tenant: &str| Bundle {
+        pem: "PEM".to_owned(),
+        tenant: tenant.to_owned(),
+    };
+    publish_trust_bundle(&api, &namespace, &opened("t-1"))
+        .await
+        .unwrap();
+    assert!(refused().await, "the store was opened before");
+    let say = |at: &str| {
+        let annotation = format!("strongroom.dev/start-empty={at}");
+        tenant
+            .kubectl(&["annotate", "secret", ROOT_KEY_SECRET, "--overwrite", &annotation])
+            .ok();
+    };
+    say("2026-01-01T00:00:00Z");
+    assert!(refused().await, "what was said long ago counts no more");
+    let at = jiff::Timestamp::from_second(now.0).unwrap().to_string();
+    say(&at);
+    assert!(!refused().await, "a person said so");
+
+    tenant
+        .kubectl(&["delete", "configmap", "strongroom-ca", "--ignore-not-found"])
+        .ok();
+    tenant.kubectl(&["delete", "secret", ROOT_KEY_SECRET]).ok();
+    let restored = "--from-literal=root-key=0123456789abcdef0123456789abcdef";
+    tenant
+        .kubectl(&["create", "secret", "generic", ROOT_KEY_SECRET, restored])
+        .ok();
+    assert!(refused().await, "a restored key waits for its records");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,8 @@ use strongroom::client::{Client, ClientError, Projection, Settings, TokenSender,
 use strongroom::dataplane::Limits;
 use strongroom::identity::{AccountRef, Phase, PodFacts};
 use strongroom::model::{
-    Alphabet, Kind, Namespace, ObjectName, OwnedSecret, Owner, SecretBytes, Uid, VaultId, VaultName,
+    Alphabet, Kind, Namespace, ObjectName, OwnedSecret, Owner, RootKeyCare, SecretBytes, Uid, VaultId,
+    VaultName,
 };
 use strongroom::roles::dev;
 use strongroom::wire::{
@@ -53,6 +54,7 @@ fn open(token: String, objects: &str) -> Open {
         vault: "demo".to_owned(),
         objects: objects.to_owned(),
         token: SecretBytes::new(token.into_bytes()),
+        mounted: false,
     }
 }
 
@@ -214,6 +216,47 @@ async fn who_may_not_is_told_and_gets_the_files_once_they_may() {
     assert_eq!(refused(&mut stream).await.0, Kind::Denied);
     rig.set("one", "2").await;
     assert!(is_silent(&mut stream).await);
+    rig.dev.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_is_told_why_the_files_that_it_has_are_no_longer_renewed() {
+    let mut rig = Rig::start().await;
+    rig.set("one", "1").await;
+    let client = node(&rig);
+    let (_tokens, mut stranger) = project(&client, rig.token("stranger"), "- secret: one").await;
+    assert_eq!(refused(&mut stranger).await.0, Kind::Denied);
+    assert!(
+        rig.dev.refused_volumes.try_recv().is_err(),
+        "a pod without files hears it from its kubelet"
+    );
+    let (_tokens, mut stream) = project(&client, rig.token("reader"), "- secret: one").await;
+    assert_eq!(files(&mut stream).await, ["one=1"]);
+    let vault = rig.dev.vaults[0].id.clone();
+    rig.dev
+        .world
+        .update(|world| world.policy.set(vault, std::sync::Arc::default()));
+    let (kind, message) = refused(&mut stream).await;
+    let told = tokio::time::timeout(SOON, rig.dev.refused_volumes.recv()).await;
+    let told = told.unwrap().unwrap();
+    assert_eq!((told.kind, &told.message), (kind, &message));
+    assert_eq!(
+        (told.namespace.as_str(), &*told.pod.name, told.pod.uid.as_str()),
+        ("team", "reader-0", "pod/team/reader")
+    );
+    rig.dev.world.update(|_| {});
+    assert!(is_silent(&mut stream).await);
+    assert!(rig.dev.refused_volumes.try_recv().is_err(), "told once");
+
+    // A stream that is opened anew for a volume that is mounted.
+    let mounted = Open {
+        mounted: true,
+        ..open(rig.token("reader"), "- secret: one")
+    };
+    let (_tokens, mut stream) = client.project(mounted).await.unwrap();
+    assert_eq!(refused(&mut stream).await.0, Kind::Denied);
+    let told = tokio::time::timeout(SOON, rig.dev.refused_volumes.recv()).await;
+    assert_eq!(told.unwrap().unwrap().message, message);
     rig.dev.stop().await;
 }
 
@@ -462,7 +505,7 @@ async fn summaries_tell_every_vault_and_then_what_changes() {
     let rig = Rig::start().await;
     rig.set("one", "1").await;
     let mut stream = operator(&rig).summaries().await.unwrap();
-    let mut counts = Vec::new();
+    let (mut counts, mut cared) = (Vec::new(), None);
     loop {
         match tokio::time::timeout(SOON, stream.next())
             .await
@@ -472,6 +515,7 @@ async fn summaries_tell_every_vault_and_then_what_changes() {
         {
             SummaryFrame::Vault(summary) => counts.push((summary.vault.to_string(), summary.secrets)),
             SummaryFrame::Complete => break,
+            SummaryFrame::RootKey(care) => cared = Some(care),
             SummaryFrame::Ping => {}
         }
     }
@@ -480,6 +524,12 @@ async fn summaries_tell_every_vault_and_then_what_changes() {
         counts,
         [("team/demo".to_owned(), 1), ("team/other".to_owned(), 0)]
     );
+    assert_eq!(
+        cared,
+        Some(RootKeyCare::Escrowed),
+        "how the root key is cared for"
+    );
+    rig.dev.root_key.send_replace(RootKeyCare::Missing);
     for number in 0..10 {
         rig.set(&format!("more-{number}"), "x").await;
     }
@@ -493,9 +543,11 @@ async fn summaries_tell_every_vault_and_then_what_changes() {
             .unwrap()
         {
             SummaryFrame::Vault(summary) => told.push(summary.secrets),
+            SummaryFrame::RootKey(care) => cared = Some(care),
             SummaryFrame::Complete | SummaryFrame::Ping => {}
         }
     }
+    assert_eq!(cared, Some(RootKeyCare::Missing));
     assert!(
         told.len() <= 3,
         "not for each change: {told:?} in {:?}",

@@ -78,3 +78,34 @@ readinessProbe:
   periodSeconds: 2
   timeoutSeconds: 2
 {{- end }}
+
+{{/*
+A guard: a policy and its binding, under the name strongroom-<name>: (dict "name" "grant" "root" $). What it says is the
+template strongroom.guard.<name>; the operator is given the same text, and says so when a guard is missing or says
+something else. An uninstall keeps guards, as it keeps what they guard.
+*/}}
+{{- define "strongroom.guard" }}
+{{- range $kind := list "ValidatingAdmissionPolicy" "ValidatingAdmissionPolicyBinding" }}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: {{ $kind }}
+metadata:
+  name: strongroom-{{ $.name }}
+  labels:
+    {{- include "strongroom.labels" $.root | nindent 4 }}
+  annotations:
+    helm.sh/resource-policy: keep
+{{- if eq $kind "ValidatingAdmissionPolicy" }}
+{{- include (printf "strongroom.guard.%s" $.name) $.root }}
+{{- else }}
+spec:
+  policyName: strongroom-{{ $.name }}
+  validationActions: [Deny]
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Names of all guards. */}}
+{{- define "strongroom.guards" -}}
+accounts destruction grant sealed-records status
+{{- end }}

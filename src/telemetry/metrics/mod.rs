@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Error, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Encoder, Error, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
-use crate::model::{Kind, OperationName};
+use crate::model::{Kind, OperationName, RootKeyCare};
 
 use families::{Counters, Counters2, Durations, Gauges};
 use labels::Outcome;
@@ -50,15 +51,20 @@ pub struct Metrics {
     audit_writable: IntGauge,
     store_writes: Counters2<StoreWrite, Outcome>,
     store_write_seconds: Durations<StoreWrite>,
+    root_key_escrowed: IntGauge,
+    root_key_missing: IntGauge,
+    damaged_records: IntGauge,
     feed_age: GaugeVec,
     feed_lists: IntCounterVec,
     connections: Gauges<Listener>,
     handshake_failures: IntCounter,
     streams: IntGauge,
     deliveries: Counters<Outcome>,
+    pod_events: Counters<Outcome>,
     reconciles: Counters2<Reconciled, Outcome>,
     reconcile_seconds: Durations<Reconciled>,
     leader: IntGauge,
+    guard_missing: IntGaugeVec,
     mounts: IntGauge,
     publishes: Counters<Outcome>,
     file_updates: Counters<Outcome>,
@@ -131,6 +137,18 @@ impl Metrics {
                 "Time of writes to the sealed store.",
                 "operation",
             )?,
+            root_key_escrowed: IntGauge::new(
+                "strongroom_root_key_escrowed",
+                "1 once somebody said that a copy of the root key is kept elsewhere.",
+            )?,
+            root_key_missing: IntGauge::new(
+                "strongroom_root_key_missing",
+                "1 while the root key's Secret is gone and only running replicas have the key.",
+            )?,
+            damaged_records: IntGauge::new(
+                "strongroom_damaged_records",
+                "Stored records that are refused: they do not open, went back, were replaced or are gone.",
+            )?,
             feed_age: GaugeVec::new(
                 Opts::new(
                     "strongroom_feed_age_seconds",
@@ -160,6 +178,12 @@ impl Metrics {
                 "Deliveries to nodes by outcome.",
                 "outcome",
             )?,
+            pod_events: Counters::new(
+                "strongroom_pod_events_total",
+                "Events on pods whose mounted volume is refused, by whether they could be written; throttled: there \
+                 were too many at once.",
+                "outcome",
+            )?,
             reconciles: Counters2::new(
                 "strongroom_reconcile_total",
                 "Reconciliations by kind and outcome.",
@@ -171,6 +195,13 @@ impl Metrics {
                 "kind",
             )?,
             leader: IntGauge::new("strongroom_leader", "1 while this process leads.")?,
+            guard_missing: IntGaugeVec::new(
+                Opts::new(
+                    "strongroom_guard_missing",
+                    "1 while an admission policy of the chart is missing or changed; the leader tells.",
+                ),
+                &["guard"],
+            )?,
             mounts: IntGauge::new("strongroom_mounts", "Volumes that are mounted on this node.")?,
             publishes: Counters::new(
                 "strongroom_publishes_total",
@@ -213,17 +244,22 @@ impl Metrics {
                 Box::new(self.audit_writable.clone()),
                 Box::new(self.store_writes.clone()),
                 Box::new(self.store_write_seconds.clone()),
+                Box::new(self.root_key_escrowed.clone()),
+                Box::new(self.root_key_missing.clone()),
+                Box::new(self.damaged_records.clone()),
                 Box::new(self.feed_age.clone()),
                 Box::new(self.feed_lists.clone()),
                 Box::new(self.connections.clone()),
                 Box::new(self.handshake_failures.clone()),
                 Box::new(self.streams.clone()),
                 Box::new(self.deliveries.clone()),
+                Box::new(self.pod_events.clone()),
             ]),
             Shown::Operator => families.extend([
                 Box::new(self.reconciles.clone()) as Box<dyn Collector>,
                 Box::new(self.reconcile_seconds.clone()),
                 Box::new(self.leader.clone()),
+                Box::new(self.guard_missing.clone()),
             ]),
             Shown::Node => families.extend([
                 Box::new(self.mounts.clone()) as Box<dyn Collector>,
@@ -295,6 +331,19 @@ impl Metrics {
         self.store_write_seconds.observe(operation, took);
     }
 
+    /// How the root key is cared for.
+    pub fn root_key(&self, care: RootKeyCare) {
+        self.root_key_escrowed
+            .set(i64::from(care == RootKeyCare::Escrowed));
+        self.root_key_missing.set(i64::from(care == RootKeyCare::Missing));
+    }
+
+    /// How many stored records are refused.
+    pub fn damaged_records(&self, records: usize) {
+        self.damaged_records
+            .set(i64::try_from(records).unwrap_or(i64::MAX));
+    }
+
     /// How old what a feed shows is.
     pub fn feed_age(&self, feed: &'static str, age: Duration) {
         self.feed_age.with_label_values(&[feed]).set(age.as_secs_f64());
@@ -327,15 +376,28 @@ impl Metrics {
         self.deliveries.count(Outcome(outcome));
     }
 
+    /// A pod was told that its mounted volume is refused, or could not be: no kind means success.
+    pub fn pod_event(&self, outcome: Option<Kind>) {
+        self.pod_events.count(Outcome(outcome));
+    }
+
     /// A reconciliation ended: no kind means success.
     pub fn reconciled(&self, kind: Reconciled, outcome: Option<Kind>, took: Duration) {
         self.reconciles.count(kind, Outcome(outcome));
         self.reconcile_seconds.observe(kind, took);
     }
 
-    /// Whether this process leads.
+    /// Whether this process leads. What a leader alone looks at is told no more once it does not.
     pub fn leads(&self, leads: bool) {
         self.leader.set(i64::from(leads));
+        self.guard_missing.reset();
+    }
+
+    /// Whether a guard of the chart, by its name, is missing or changed.
+    pub fn guard_missing(&self, guard: &str, missing: bool) {
+        self.guard_missing
+            .with_label_values(&[guard])
+            .set(i64::from(missing));
     }
 
     /// How many volumes are mounted on this node.

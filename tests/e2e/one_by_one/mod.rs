@@ -1,12 +1,13 @@
 //! Tests that break things: one at a time, after the others.
 
 mod canary;
+mod destruction;
 mod kills;
 mod root_key;
 
 use std::time::Duration;
 
-use crate::e2e::harness::{RELEASE, kubectl};
+use crate::e2e::harness::{RELEASE, Said, kubectl, run};
 
 /// Strongroom is whole again.
 #[track_caller]
@@ -63,6 +64,40 @@ fn pods(component: &str) -> Vec<String> {
     )
     .ok();
     said.split_whitespace().map(str::to_owned).collect()
+}
+
+/// The chart of this tree.
+const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/strongroom");
+
+/// helm in the release's namespace.
+fn helm(arguments: &[&str], input: Option<&str>) -> Said {
+    let mut all = vec!["--namespace", RELEASE];
+    all.extend(arguments);
+    run("helm", &all, input)
+}
+
+/// Says on an object that its destruction is meant, and deletes it.
+fn destroy(object: &[&str]) -> Said {
+    let uid = [&["get"], object, &["-o", "jsonpath={.metadata.uid}"]].concat();
+    let allow = format!("strongroom.dev/allow-destroy={}", kubectl(&uid, None).stdout);
+    let annotated = kubectl(
+        &[&["annotate", "--overwrite"], object, &[allow.as_str()]].concat(),
+        None,
+    );
+    if !annotated.success {
+        return annotated;
+    }
+    kubectl(&[&["delete"], object].concat(), None)
+}
+
+/// What a pod of ours shows under this name and labels.
+fn metric(pod: &str, name: &str) -> Option<f64> {
+    let path = format!("/api/v1/namespaces/{RELEASE}/pods/{pod}:8080/proxy/metrics");
+    let shown = kubectl(&["get", "--raw", &path], None).stdout;
+    let line = shown
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    line.parse().ok()
 }
 
 const SETTLE: Duration = Duration::from_secs(30);

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{all_ready, pods};
-use crate::e2e::harness::{RELEASE, eventually, kubectl, run, tenant};
+use super::{CHART, all_ready, destroy, helm, pods};
+use crate::e2e::harness::{RELEASE, eventually, kubectl, tenant};
 
 const ROOT: &str = "strongroom-root-key";
 
@@ -17,7 +17,7 @@ fn with_the_root_key_missing_or_wrong_serve_refuses_to_start_and_says_what_to_do
     metadata.retain(|key, _| ["name", "namespace", "labels", "annotations"].contains(&key.as_str()));
     let _restore = Restore(kept.to_string());
 
-    kubectl(&["-n", RELEASE, "delete", "secret", ROOT], None).ok();
+    destroy(&["-n", RELEASE, "secret", ROOT]).ok();
     let said = log_of_a_restarted_replica();
     println!("missing: {said}");
     assert!(said.contains("root key") && said.contains("escrow"), "{said}");
@@ -45,10 +45,7 @@ struct Restore(String);
 
 impl Drop for Restore {
     fn drop(&mut self) {
-        let _ = kubectl(
-            &["-n", RELEASE, "delete", "secret", ROOT, "--ignore-not-found"],
-            None,
-        );
+        let _ = destroy(&["-n", RELEASE, "secret", ROOT]);
         let back = kubectl(&["create", "-f", "-"], Some(&self.0));
         for pod in pods("serve") {
             let _ = kubectl(
@@ -113,42 +110,35 @@ fn uninstalled_and_installed_again_it_finds_all_data() {
     tenant
         .python("client", "client.set_secret('kept', 'through the reinstall')")
         .ok();
-    let values = kubectl_free(
-        "helm",
-        &["-n", RELEASE, "get", "values", "strongroom", "-o", "yaml"],
-    );
-    kubectl_free("helm", &["-n", RELEASE, "uninstall", "strongroom", "--wait"]);
+    let values = helm(&["get", "values", "strongroom", "-o", "yaml"], None).ok();
+    helm(&["uninstall", "strongroom", "--wait"], None).ok();
     for kept in [
         "crd/vaults.strongroom.dev",
         "validatingadmissionpolicy/strongroom-grant",
+        "validatingadmissionpolicybinding/strongroom-destruction",
+        "secret/strongroom-root-key",
     ] {
-        kubectl(&["get", kept], None).ok();
+        kubectl(&["-n", RELEASE, "get", kept], None).ok();
     }
-    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/strongroom");
-    run(
-        "helm",
-        &[
-            "-n",
-            RELEASE,
-            "install",
-            "strongroom",
-            chart,
-            "--wait",
-            "--timeout",
-            "2m",
-            "-f",
-            "-",
-        ],
-        Some(&values),
-    )
-    .ok();
+    let crd = kubectl(
+        &["delete", "--dry-run=server", "crd", "vaults.strongroom.dev"],
+        None,
+    );
+    crd.refused();
+    let install = [
+        "install",
+        "strongroom",
+        CHART,
+        "--wait",
+        "--timeout",
+        "2m",
+        "-f",
+        "-",
+    ];
+    helm(&install, Some(&values)).ok();
     let said = eventually("the data is served again", Duration::from_secs(20), || {
         let said = tenant.python("client", "print(client.get_secret('kept').value)");
         said.success.then_some(said.stdout)
     });
     assert_eq!(said.trim(), "through the reinstall");
-}
-
-fn kubectl_free(program: &str, arguments: &[&str]) -> String {
-    run(program, arguments, None).ok()
 }

@@ -159,7 +159,15 @@ fn our_own_accounts_write_nothing_that_is_not_on_their_list_even_as_administrato
     };
     let ours = "strongroom.strongroom-system.svc.cluster.local";
     let forced = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
-    let attempts: [(&str, &str, &[&str], Option<String>); 12] = [
+    let event = |kind: &str, reporter: &str| {
+        format!(
+            "apiVersion: events.k8s.io/v1\nkind: Event\nmetadata: {{name: told}}\neventTime: '2026-01-01T00:00:00.000000Z'\n\
+             reportingController: {reporter}\nreportingInstance: x\naction: Deliver\nreason: Denied\ntype: Warning\nnote: x\n\
+             regarding: {{kind: {kind}, namespace: {namespace}, name: x}}\n",
+            namespace = tenant.namespace
+        )
+    };
+    let attempts: [(&str, &str, &[&str], Option<String>); 14] = [
         ("node: a ConfigMap", NODE, &["create", "configmap", "x"], None),
         (
             "serve: a Secret",
@@ -178,6 +186,18 @@ fn our_own_accounts_write_nothing_that_is_not_on_their_list_even_as_administrato
             SERVE,
             &["create", "token", "default"],
             None,
+        ),
+        (
+            "serve: an event that is not about a pod",
+            SERVE,
+            &["create", "-f", "-"],
+            Some(event("Service", "strongroom-serve")),
+        ),
+        (
+            "serve: an event in another's name",
+            SERVE,
+            &["create", "-f", "-"],
+            Some(event("Pod", "kubelet")),
         ),
         (
             "serve: deletes a vault",

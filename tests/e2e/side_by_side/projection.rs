@@ -103,6 +103,42 @@ fn no_container_ever_starts_on_an_empty_or_half_written_folder() {
 
 #[test]
 #[ignore = "needs a cluster"]
+fn when_access_is_taken_away_the_files_stay_and_the_pod_says_why() {
+    let tenant = tenant("when_access_is_taken_away_the_files_stay");
+    tenant.vault(&["get", "set"]);
+    tenant.pod("writer", "app", None);
+    tenant
+        .python("writer", "client.set_secret('api-key', 'kept')")
+        .ok();
+    tenant.pod("reader", "app", Some("- secret: api-key"));
+    tenant.kubectl(&["delete", "accesspolicy", "app"]).ok();
+    let event = eventually("an event on the pod", Duration::from_secs(10), || {
+        let arguments = [
+            "get",
+            "events",
+            "--field-selector=involvedObject.name=reader,reason=Denied",
+            "-o",
+            "jsonpath={.items[*].message}",
+        ];
+        let said = tenant.kubectl(&arguments).ok();
+        (!said.is_empty()).then_some(said)
+    });
+    println!("the pod's event: {event}");
+    let caller = format!("system:serviceaccount:{}:app", tenant.namespace);
+    for part in [
+        caller.as_str(),
+        "secrets get permission",
+        "'demo'",
+        "stay at their last value",
+    ] {
+        assert!(event.contains(part), "the event should say {part}: {event}");
+    }
+    assert_eq!(event.matches("stay at").count(), 1, "told once");
+    assert_eq!(tenant.exec("reader", "cat /secrets/api-key").ok(), "kept");
+}
+
+#[test]
+#[ignore = "needs a cluster"]
 fn a_pinned_version_stays_and_the_latest_moves() {
     let tenant = tenant("a_pinned_version_stays");
     tenant.vault(&["get", "set"]);

@@ -1,0 +1,197 @@
+//! What holds the data is destroyed by nobody who does not say so, and by whoever does, cleanly.
+
+use std::time::Duration;
+
+use super::{CHART, all_ready, helm, metric, pods};
+use crate::e2e::harness::{RELEASE, Tenant, eventually, kubectl, run, tenant};
+
+/// What holds the data, as kubectl names it.
+const PRECIOUS: [&[&str]; 3] = [
+    &["crd", "sealedrecords.strongroom.dev"],
+    &["namespace", RELEASE],
+    &["--namespace", RELEASE, "secret", "strongroom-root-key"],
+];
+
+#[test]
+#[ignore = "needs a cluster"]
+fn what_holds_the_data_is_deleted_only_by_whoever_says_so_on_it_by_its_uid() {
+    all_ready();
+    for object in PRECIOUS {
+        let delete = [&["delete", "--dry-run=server"], object].concat();
+        let annotate = |value: &str| {
+            let annotation = format!("strongroom.dev/allow-destroy{value}");
+            let arguments = [&["annotate", "--overwrite"], object, &[annotation.as_str()]].concat();
+            kubectl(&arguments, None).ok();
+        };
+        let refused = kubectl(&delete, None).refused();
+        println!("{object:?}: {refused}");
+        assert!(refused.contains("destroys what Strongroom keeps"), "{refused}");
+        annotate("=yes");
+        kubectl(&delete, None).refused();
+        // What the text says to do is what helps.
+        annotate("-");
+        let (_, command) = refused.split_once("kubectl annotate ").unwrap();
+        let (command, _) = command.split_once(" (").unwrap();
+        run("sh", &["-c", &format!("kubectl annotate {command}")], None).ok();
+        kubectl(&delete, None).ok();
+        annotate("-");
+        kubectl(&delete, None).refused();
+    }
+    let of_the_key = "labelSelector=app.kubernetes.io%2Fmanaged-by%3Dstrongroom";
+    let all_at_once = format!("/api/v1/namespaces/{RELEASE}/secrets?{of_the_key}");
+    let refused = kubectl(&["delete", "--raw", &all_at_once], None).refused();
+    assert!(refused.contains("destroys what Strongroom keeps"), "{refused}");
+    for crd in ["vaults", "accesspolicies", "vaultsecrets"] {
+        let crd = format!("{crd}.strongroom.dev");
+        kubectl(&["delete", "--dry-run=server", "crd", &crd], None).refused();
+    }
+    // Nobody else's things are in the way.
+    let tenant = tenant("what_holds_the_data_is_deleted");
+    tenant
+        .kubectl(&["create", "secret", "generic", "strongroom-root-key"])
+        .ok();
+    tenant.kubectl(&["delete", "secret", "strongroom-root-key"]).ok();
+}
+
+#[test]
+#[ignore = "needs a cluster"]
+fn a_guard_that_is_deleted_or_changed_is_noticed_within_a_minute() {
+    all_ready();
+    let tenant = tenant("a_guard_that_is_deleted_or_changed");
+    tenant.vault(&["get"]);
+    let _restored = Restored;
+    kubectl(
+        &["delete", "validatingadmissionpolicybinding", "strongroom-status"],
+        None,
+    )
+    .ok();
+    let ignore = r#"{"spec":{"failurePolicy":"Ignore"}}"#;
+    let weaken = [
+        "patch",
+        "validatingadmissionpolicy",
+        "strongroom-grant",
+        "--type=merge",
+        "-p",
+        ignore,
+    ];
+    kubectl(&weaken, None).ok();
+    let told = eventually("a condition of the vault", Duration::from_secs(60), || {
+        let told = guard_missing(&tenant);
+        told.contains("strongroom-status").then_some(told)
+    });
+    println!("the vault's condition: {told}");
+    assert!(told.contains("strongroom-grant"), "{told}");
+    tenant.ready("vault/demo");
+    for guard in ["strongroom-status", "strongroom-grant"] {
+        let line = format!("strongroom_guard_missing{{guard=\"{guard}\"}}");
+        assert!(
+            pods("operate").iter().any(|pod| metric(pod, &line) == Some(1.0)),
+            "{guard}"
+        );
+    }
+    let described = kubectl(
+        &["-n", RELEASE, "describe", "deployment", "strongroom-operate"],
+        None,
+    )
+    .ok();
+    assert!(described.contains("GuardMissing"), "{described}");
+    drop(_restored);
+    eventually("the condition is gone", Duration::from_secs(40), || {
+        guard_missing(&tenant).is_empty().then_some(())
+    });
+}
+
+fn guard_missing(tenant: &Tenant) -> String {
+    let path = "jsonpath={.status.conditions[?(@.type==\"GuardMissing\")].message}";
+    tenant.kubectl(&["get", "vault", "demo", "-o", path]).ok()
+}
+
+/// Puts the guards back as their condition says.
+struct Restored;
+
+impl Drop for Restored {
+    fn drop(&mut self) {
+        for kind in ["validatingadmissionpolicy", "validatingadmissionpolicybinding"] {
+            let arguments = [
+                "delete",
+                kind,
+                "strongroom-status",
+                "strongroom-grant",
+                "--ignore-not-found",
+            ];
+            let _ = kubectl(&arguments, None);
+        }
+        let said = helm(
+            &["upgrade", "strongroom", CHART, "--reuse-values", "--wait"],
+            None,
+        );
+        println!(
+            "helm upgrade: {}",
+            if said.success { "done" } else { &said.stderr }
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs a cluster"]
+fn what_the_documentation_says_of_removal_leaves_nothing_and_a_new_installation_works() {
+    all_ready();
+    let tenant = tenant("what_the_documentation_says_of_removal");
+    tenant.vault(&["all"]);
+    tenant
+        .apply(
+            "apiVersion: strongroom.dev/v1alpha1\nkind: Secret\nmetadata: {name: made}\n\
+             spec: {vaultRef: demo, generate: {}, deletionPolicy: Delete}\n",
+        )
+        .ok();
+    tenant.ready("vaultsecrets.strongroom.dev/made");
+    let values = helm(&["get", "values", "strongroom", "-o", "yaml"], None).ok();
+    let documented = removal();
+    println!("{documented}");
+    let removed = run("timeout", &["150", "sh", "-euc", &documented], None);
+    let left = kubectl(&["get", "crd,namespaces,validatingadmissionpolicies,validatingadmissionpolicybindings,clusterroles,clusterrolebindings,csidrivers", "-o", "name"], None).ok();
+    let bundles = kubectl(
+        &[
+            "get",
+            "configmaps",
+            "-A",
+            "--field-selector=metadata.name=strongroom-ca",
+            "-o",
+            "name",
+        ],
+        None,
+    )
+    .ok();
+    let install = [
+        "install",
+        "strongroom",
+        CHART,
+        "--create-namespace",
+        "--wait",
+        "--timeout",
+        "3m",
+        "-f",
+        "-",
+    ];
+    let installed = helm(&install, Some(&values));
+    removed.ok();
+    installed.ok();
+    let left: Vec<_> = left.lines().filter(|line| line.contains("strongroom")).collect();
+    assert!(
+        left.is_empty() && bundles.is_empty(),
+        "left behind: {left:?} {bundles}"
+    );
+    all_ready();
+    tenant.vault(&["get", "set"]);
+    tenant.pod("client", "app", None);
+    let again = "client.set_secret('anew', 'x'); print(client.get_secret('anew').value)";
+    assert_eq!(tenant.python("client", again).ok().trim(), "x");
+}
+
+/// The commands below the heading.
+fn removal() -> String {
+    let text = include_str!("../../../docs/operations.md");
+    let (_, section) = text.split_once("## Removing Strongroom for good").unwrap();
+    let (_, commands) = section.split_once("```sh\n").unwrap();
+    commands.split_once("```").unwrap().0.to_owned()
+}
