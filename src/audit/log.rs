@@ -244,7 +244,7 @@ impl Shared {
 
     /// Waits for a line that was queued. Who leaves meanwhile leaves the line to others.
     async fn wait(&self, written: oneshot::Receiver<Result<(), AuditError>>) -> Result<(), AuditError> {
-        if self.writer.is_crowded() {
+        if self.writer.note_arrival() {
             // All who are ready to run queue theirs first, and one write serves them all.
             tokio::task::yield_now().await;
         }

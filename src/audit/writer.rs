@@ -83,7 +83,7 @@ struct Shared {
     /// Locked during a write; never waited for but by the keeper.
     appender: Mutex<Appender>,
     state: Arc<State>,
-    /// The task that queued the last line.
+    /// The task that came last to wait for a line.
     last: Mutex<Option<task::Id>>,
     /// No more lines come.
     closed: AtomicBool,
@@ -141,8 +141,9 @@ impl Writer {
         self.keeper.unpark();
     }
 
-    /// Whether other tasks queue lines too, so that one write would serve more of them if it waited for a moment.
-    pub(super) fn is_crowded(&self) -> bool {
+    /// Notes that this task has come to wait for its line, and says whether another came since it did last: then one write
+    /// would serve more of them if it waited for a moment.
+    pub(super) fn note_arrival(&self) -> bool {
         let task = task::try_id();
         let before = std::mem::replace(&mut *lock(&self.shared.last), task);
         before != task

@@ -277,3 +277,74 @@ async fn the_end_of_a_change_whose_intent_was_never_written_is_no_news() {
     change.close(&good(), now()).await.unwrap();
     assert_eq!(stages(&disk.lines()), ["Intent Intent", "Outcome Success"]);
 }
+
+/// A sink with a defect, which comes to light within somebody's write.
+struct Defect {
+    disk: Disk,
+    strikes: Arc<AtomicBool>,
+}
+
+impl Sink for Defect {
+    fn append(&mut self, lines: &[u8], reserve: u64, begun: bool) -> io::Result<Arc<dyn Durable>> {
+        let keeper = std::thread::current().name() == Some("audit-keep");
+        let strikes = !keeper && !lines.is_empty() && self.strikes.swap(false, Ordering::SeqCst);
+        assert!(!strikes, "a defect");
+        self.disk.append(lines, reserve, begun)
+    }
+
+    fn distrust(&mut self) {
+        self.disk.distrust();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_within_a_write_is_its_callers_and_the_log_goes_on() {
+    let (disk, strikes) = (Disk::default(), Arc::new(AtomicBool::new(false)));
+    let sink = Defect {
+        disk: disk.clone(),
+        strikes: Arc::clone(&strikes),
+    };
+    let log = AuditLog::over(Box::new(sink), metrics(), PATIENCE).unwrap();
+    let begun = log
+        .open(About::default(), &permit(set("begun")), now())
+        .await
+        .unwrap();
+    strikes.store(true, Ordering::SeqCst);
+    // The keeper may be quicker than the caller, and meets no defect.
+    let mut written_by_the_keeper = 0;
+    loop {
+        let struck = log.clone();
+        let change =
+            tokio::spawn(async move { struck.open(About::default(), &permit(set("struck")), now()).await });
+        match change.await {
+            Ok(entry) => drop(entry.unwrap()),
+            Err(end) => {
+                assert!(end.is_panic());
+                break;
+            }
+        }
+        written_by_the_keeper += 1;
+        assert!(written_by_the_keeper < 10, "the defect strikes nobody");
+    }
+    log.flush().await.unwrap();
+    assert!(log.is_writable());
+    begun.close(&good(), now()).await.unwrap();
+    let read = log
+        .open(About::default(), &permit(get("read")), now())
+        .await
+        .unwrap();
+    read.close(&good(), now()).await.unwrap();
+    let expected = ["Intent Intent", "Outcome Success", "Complete Success"];
+    if written_by_the_keeper == 0 {
+        assert_eq!(
+            stages(&disk.lines()),
+            expected,
+            "of what was struck nothing is there"
+        );
+    }
+    assert_eq!(
+        log.0.places.available_permits(),
+        PLACES,
+        "every place is given back"
+    );
+}
