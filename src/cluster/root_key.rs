@@ -238,13 +238,13 @@ pub async fn watch_root_key(
     api: Api,
     namespace: Namespace,
     metrics: Arc<Metrics>,
-    care: watch::Sender<RootKeyCare>,
+    care: watch::Sender<Option<RootKeyCare>>,
 ) {
     loop {
         match care_now(&api, &namespace).await {
             Ok(now) => {
                 metrics.root_key(now);
-                let changed = care.send_if_modified(|known| std::mem::replace(known, now) != now);
+                let changed = care.send_if_modified(|known| known.replace(now) != Some(now));
                 if changed && now == RootKeyCare::Missing {
                     tracing::error!(
                         namespace = namespace.as_str(),

@@ -43,6 +43,8 @@ pub enum ConditionType {
     Deleted,
     /// Somebody else owns what this object would make. There only while true.
     Conflict,
+    /// Stored records of a vault were changed, moved, put back or deleted, and are refused. There only while true.
+    RecordsDamaged,
     /// An admission policy that guards Strongroom in this cluster was deleted or changed. There only while true.
     GuardMissing,
     /// Nobody said that a copy of the root key is kept outside the cluster. There only while true.
@@ -61,6 +63,7 @@ impl ConditionType {
             Self::LimitExceeded => "LimitExceeded",
             Self::Deleted => "Deleted",
             Self::Conflict => "Conflict",
+            Self::RecordsDamaged => "RecordsDamaged",
             Self::GuardMissing => "GuardMissing",
             Self::RootKeyNotEscrowed => "RootKeyNotEscrowed",
             Self::AuditNotDurable => "AuditNotDurable",

@@ -81,8 +81,9 @@ pub struct VaultStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_expiry: Option<Time>,
     /// `Ready`: the vault answers at its address. `Stalled`: a person must act. `Conflict`: a Service of the vault's
-    /// name belongs to somebody else. `GuardMissing`, `RootKeyNotEscrowed`, `AuditNotDurable`: what concerns every
-    /// vault of this cluster, and a cluster administrator can mend; the message says how.
+    /// name belongs to somebody else. `RecordsDamaged`: stored records of this vault are refused, since somebody changed,
+    /// moved, put back or deleted them. `GuardMissing`, `RootKeyNotEscrowed`, `AuditNotDurable`: what concerns every
+    /// vault of this cluster. These a cluster administrator can mend; the message says how.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

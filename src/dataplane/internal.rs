@@ -44,8 +44,8 @@ pub struct Internal {
     /// Takes the volumes whose files stay at their last value because their pods may no longer have them. What does not
     /// find room is not told.
     pub refused: mpsc::Sender<RefusedVolume>,
-    /// How the root key is cared for.
-    pub root_key: watch::Receiver<RootKeyCare>,
+    /// How the root key is cared for, once that was looked at.
+    pub root_key: watch::Receiver<Option<RootKeyCare>>,
     /// What clients are allowed.
     pub limits: Limits,
     /// What is counted.
@@ -100,7 +100,7 @@ struct InternalFace {
     gate: Arc<Gate>,
     trust_bundle: Arc<str>,
     refused: mpsc::Sender<RefusedVolume>,
-    root_key: watch::Receiver<RootKeyCare>,
+    root_key: watch::Receiver<Option<RootKeyCare>>,
     hub: Hub,
     intake: Intake,
     patience: Duration,

@@ -28,7 +28,7 @@ const ANYWAY: Duration = Duration::from_secs(60);
 pub(super) struct Context {
     pub(super) gate: Arc<Gate>,
     pub(super) heads: watch::Receiver<u64>,
-    pub(super) root_key: watch::Receiver<RootKeyCare>,
+    pub(super) root_key: watch::Receiver<Option<RootKeyCare>>,
     pub(super) visitor: Arc<Visitor<Memory>>,
     pub(super) token: Zeroizing<String>,
 }
@@ -71,10 +71,6 @@ pub(super) async fn run(mut context: Context, frames: mpsc::Sender<Bytes>) {
     let mut last_look = Instant::now();
     let mut look_at = last_look;
     let mut pings = interval(Duration::from_secs(ServeFrame::PING_SECONDS));
-    let care = *context.root_key.borrow_and_update();
-    if !send(&frames, &SummaryFrame::RootKey(care)).await {
-        return;
-    }
     loop {
         tokio::select! {
             () = frames.closed() => return,
@@ -94,16 +90,15 @@ pub(super) async fn run(mut context: Context, frames: mpsc::Sender<Bytes>) {
                 if changed.is_err() {
                     return;
                 }
-                let care = *context.root_key.borrow_and_update();
-                if !send(&frames, &SummaryFrame::RootKey(care)).await {
-                    return;
-                }
+                look_at = look_at.min((Instant::now() + BURST).max(last_look + BETWEEN_LOOKS));
             }
             () = sleep_until(look_at) => {
                 last_look = Instant::now();
                 // Asked anew each time: whoever holds the stream may have lost the right to it.
                 let admitted = context.gate.admit_operator(&context.visitor.memory.gate, Some(&context.token)).await;
-                let Ok(Ok(summaries)) = admitted.map(|operator| context.gate.summaries(&operator)) else { return };
+                let Ok(Ok(mut summaries)) = admitted.map(|operator| context.gate.summaries(&operator)) else { return };
+                let care = *context.root_key.borrow_and_update();
+                summaries.iter_mut().for_each(|summary| summary.root_key = care);
                 let (news, again) = told.news(summaries, last_look);
                 for summary in news {
                     if !send(&frames, &SummaryFrame::Vault(summary)).await {
@@ -149,6 +144,9 @@ mod tests {
             deleted_secrets: 0,
             next_expiry: None,
             owned: Vec::new(),
+            damaged: 0,
+            refused: false,
+            root_key: None,
         }
     }
 

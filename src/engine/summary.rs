@@ -1,15 +1,24 @@
 //! What `operate` is told of each vault.
 
+use std::collections::HashMap;
+
 use super::decide::owned_state;
 use super::index::{Snapshot, Vault};
-use crate::model::{UnixSeconds, VaultSummary};
+use crate::model::{UnixSeconds, VaultSummary, VaultUuid};
 
-/// One summary per vault that is not damaged, in the order of their addresses.
+/// One summary per vault, in the order of their addresses. Of one that is refused its last good state is told.
 pub(super) fn summaries(snapshot: &Snapshot, now: UnixSeconds) -> Vec<VaultSummary> {
+    let mut unreadable = HashMap::<VaultUuid, u64>::new();
+    for vault in snapshot.unreadable().flatten() {
+        *unreadable.entry(vault).or_default() += 1;
+    }
     let mut summaries: Vec<_> = snapshot
         .vaults()
-        .filter(|vault| vault.damage.is_none())
-        .map(|vault| summary(vault, now))
+        .map(|vault| {
+            let mut summary = summary(vault, now);
+            summary.damaged += unreadable.get(&vault.head.uuid).copied().unwrap_or_default();
+            summary
+        })
         .collect();
     summaries.sort_by(|a, b| a.vault.cmp(&b.vault));
     summaries
@@ -22,6 +31,9 @@ fn summary(vault: &Vault, now: UnixSeconds) -> VaultSummary {
         deleted_secrets: 0,
         next_expiry: None,
         owned: Vec::new(),
+        damaged: vault.damaged() as u64,
+        refused: vault.damage.is_some(),
+        root_key: None,
     };
     for object in vault.objects.values().filter(|object| object.damage.is_none()) {
         let Some(secret) = &object.head.secret else {

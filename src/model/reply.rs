@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Attributes, ObjectName, Owner, SecretBytes, Tags, UnixSeconds, VaultId, Version};
+use super::{Attributes, ObjectName, Owner, RootKeyCare, SecretBytes, Tags, UnixSeconds, VaultId, Version};
 
 /// The answer to an [`super::Operation`].
 #[derive(Debug)]
@@ -115,4 +115,10 @@ pub struct VaultSummary {
     pub next_expiry: Option<UnixSeconds>,
     /// Objects that `Secret` resources made.
     pub owned: Vec<(Owner, OwnedSecret)>,
+    /// Its stored records that are refused: they do not open, went back, were replaced or are gone.
+    pub damaged: u64,
+    /// The vault's own record is one of them: nothing that is in it is served.
+    pub refused: bool,
+    /// How the key that opens it is cared for; none before that was looked at.
+    pub root_key: Option<RootKeyCare>,
 }

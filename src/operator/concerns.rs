@@ -1,10 +1,11 @@
-//! What is to be said of the installation as a whole: every vault says so, for there is no other place where those look
-//! whose secrets are at stake. None of it makes a vault less ready.
+//! What a cluster administrator is to mend: every vault says so that it concerns, for there is no other place where those
+//! look whose secrets are at stake. None of it makes a vault less ready.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::conditions::{Reason, Standing};
 use super::guards::{self, Faults};
+use super::summaries::Counts;
 use crate::crd::{Condition, ConditionType};
 use crate::model::RootKeyCare;
 
@@ -12,13 +13,7 @@ use crate::model::RootKeyCare;
 #[derive(Debug)]
 pub(super) struct Concerns {
     audit_durable: bool,
-    known: Mutex<Known>,
-}
-
-#[derive(Debug, Default)]
-struct Known {
-    guards: Option<Faults>,
-    root_key: Option<RootKeyCare>,
+    guards: Mutex<Option<Faults>>,
 }
 
 impl Concerns {
@@ -26,38 +21,37 @@ impl Concerns {
     pub(super) fn new(audit_durable: bool) -> Self {
         Self {
             audit_durable,
-            known: Mutex::default(),
+            guards: Mutex::default(),
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, Option<Faults>> {
+        self.guards.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// These guards are not as they must be. Hands back what was known before.
     pub(super) fn guards(&self, faults: Faults) -> Option<Faults> {
-        self.known().guards.replace(faults)
+        self.known().replace(faults)
     }
 
-    /// The root key is cared for so; whether that is news.
-    pub(super) fn root_key(&self, care: RootKeyCare) -> bool {
-        self.known().root_key.replace(care) != Some(care)
-    }
-
-    /// A vault's standing with what concerns every vault. Of what is not known yet, `before` still holds.
-    pub(super) fn on(&self, standing: Standing, before: &[Condition]) -> Standing {
-        use ConditionType::{AuditNotDurable, GuardMissing, RootKeyNotEscrowed};
-        let known = self.known();
-        let guards = match &known.guards {
+    /// A vault's standing with what concerns it, by what was told of it. Of what is not known yet, `before` still holds.
+    pub(super) fn on(&self, standing: Standing, told: Option<Counts>, before: &[Condition]) -> Standing {
+        use ConditionType::{AuditNotDurable, GuardMissing, RecordsDamaged, RootKeyNotEscrowed};
+        let damaged = match told {
+            Some(counts) => damaged(counts),
+            None => said(before, RecordsDamaged),
+        };
+        let guards = match &*self.known() {
             Some(faults) => (!faults.is_empty()).then(|| guards::advice(faults)),
             None => said(before, GuardMissing),
         };
-        let root_key = match known.root_key {
+        let root_key = match told.and_then(|counts| counts.root_key) {
             Some(care) => root_key(care).map(str::to_owned),
             None => said(before, RootKeyNotEscrowed),
         };
         let audit = (!self.audit_durable).then(|| AUDIT.to_owned());
         [
+            (RecordsDamaged, Reason::RecordsDamaged, damaged),
             (GuardMissing, Reason::GuardMissing, guards),
             (RootKeyNotEscrowed, Reason::RootKeyNotEscrowed, root_key),
             (AuditNotDurable, Reason::AuditNotDurable, audit),
@@ -88,7 +82,30 @@ const fn root_key(care: RootKeyCare) -> Option<&'static str> {
     }
 }
 
-fn said(before: &[Condition], type_: ConditionType) -> Option<String> {
+fn damaged(counts: Counts) -> Option<String> {
+    let what = match (counts.damaged, counts.refused) {
+        (0, _) => return None,
+        (_, true) => {
+            "the stored record of this vault itself is refused, and with it all that is in the vault"
+                .to_owned()
+        }
+        (1, false) => {
+            "1 stored record of this vault is refused, and the object in it; all others are served".to_owned()
+        }
+        (records, false) => {
+            format!(
+                "{records} stored records of this vault are refused, and the objects in them; all others are served"
+            )
+        }
+    };
+    Some(format!(
+        "{what}. Somebody changed, moved, put back or deleted what Strongroom stored. A cluster administrator restores the \
+         SealedRecords, which the log of the data plane names, from a backup (docs/failure-modes.md), and finds out who did it"
+    ))
+}
+
+/// What the condition of this type says, if it is there.
+pub(super) fn said(before: &[Condition], type_: ConditionType) -> Option<String> {
     let condition = before.iter().find(|condition| condition.type_ == type_.as_str());
     condition.map(|condition| condition.message.clone())
 }
@@ -103,6 +120,18 @@ mod tests {
         Standing::ready(Reason::Available, String::new())
     }
 
+    /// What is told of a vault that is whole.
+    fn whole() -> Counts {
+        Counts {
+            secrets: 1,
+            deleted_secrets: 0,
+            next_expiry: None,
+            damaged: 0,
+            refused: false,
+            root_key: None,
+        }
+    }
+
     fn said_by(standing: &Standing) -> Vec<Condition> {
         standing.conditions(&[], None, UnixSeconds(0))
     }
@@ -110,9 +139,9 @@ mod tests {
     #[test]
     fn every_vault_says_which_guard_is_missing_and_an_operator_that_has_just_begun_goes_on_saying_so() {
         let concerns = Concerns::new(true);
-        assert!(concerns.on(good(), &[]).also.is_empty());
+        assert!(concerns.on(good(), None, &[]).also.is_empty());
         concerns.guards(Faults::from([("strongroom-grant".to_owned(), Fault::NoPolicy)]));
-        let missing = concerns.on(good(), &[]);
+        let missing = concerns.on(good(), None, &[]);
         assert!(missing.ready, "the vault itself answers as before");
         let conditions = said_by(&missing);
         assert_eq!(
@@ -124,28 +153,61 @@ mod tests {
                 .message
                 .contains("strongroom-grant: the ValidatingAdmissionPolicy is missing")
         );
-        assert_eq!(said_by(&Concerns::new(true).on(good(), &conditions)), conditions);
+        assert_eq!(
+            said_by(&Concerns::new(true).on(good(), None, &conditions)),
+            conditions
+        );
         concerns.guards(Faults::new());
-        assert!(concerns.on(good(), &conditions).also.is_empty());
+        assert!(concerns.on(good(), None, &conditions).also.is_empty());
     }
 
     #[test]
     fn every_vault_says_that_its_root_key_is_not_escrowed_until_somebody_says_that_it_is() {
         let concerns = Concerns::new(true);
-        assert!(concerns.root_key(RootKeyCare::NotEscrowed));
-        assert!(!concerns.root_key(RootKeyCare::NotEscrowed), "no news");
-        let conditions = said_by(&concerns.on(good(), &[]));
+        let cared = |root_key| Some(Counts { root_key, ..whole() });
+        let conditions = said_by(&concerns.on(good(), cared(Some(RootKeyCare::NotEscrowed)), &[]));
         assert_eq!(&*conditions[1].type_, "RootKeyNotEscrowed");
-        assert!(concerns.root_key(RootKeyCare::Missing));
-        let gone = said_by(&concerns.on(good(), &conditions));
+        assert_eq!(
+            said_by(&concerns.on(good(), cared(None), &conditions)),
+            conditions,
+            "a data plane that has just begun has not looked yet"
+        );
+        let gone = said_by(&concerns.on(good(), cared(Some(RootKeyCare::Missing)), &conditions));
         assert!(gone[1].message.contains("the root key's Secret is gone"));
-        assert!(concerns.root_key(RootKeyCare::Escrowed));
-        assert!(concerns.on(good(), &gone).also.is_empty());
+        let escrowed = cared(Some(RootKeyCare::Escrowed));
+        assert!(concerns.on(good(), escrowed, &gone).also.is_empty());
+    }
+
+    #[test]
+    fn a_vault_says_how_many_of_its_records_are_refused_until_none_is() {
+        let concerns = Concerns::new(true);
+        let told = |damaged, refused| {
+            Some(Counts {
+                damaged,
+                refused,
+                ..whole()
+            })
+        };
+        let mut before = Vec::new();
+        for (damaged, refused, says) in [
+            (1, false, "1 stored record of this vault is refused"),
+            (4, false, "4 stored records of this vault are refused"),
+            (1, true, "the stored record of this vault itself is refused"),
+        ] {
+            let standing = concerns.on(good(), told(damaged, refused), &before);
+            assert!(standing.ready, "what of it is served is not said here");
+            let conditions = said_by(&standing);
+            assert_eq!(&*conditions[1].type_, "RecordsDamaged");
+            assert!(conditions[1].message.contains(says), "{}", conditions[1].message);
+            before = conditions;
+        }
+        assert_eq!(said_by(&concerns.on(good(), None, &before)), before);
+        assert!(concerns.on(good(), told(0, false), &before).also.is_empty());
     }
 
     #[test]
     fn every_vault_says_that_its_audit_log_goes_with_the_pods() {
-        let conditions = said_by(&Concerns::new(false).on(good(), &[]));
+        let conditions = said_by(&Concerns::new(false).on(good(), None, &[]));
         assert_eq!(&*conditions[1].type_, "AuditNotDurable");
         assert_eq!(conditions.len(), 2);
     }

@@ -33,6 +33,8 @@ pub(super) enum Reason {
     Deleted,
     /// Somebody else made the object.
     Foreign,
+    /// Stored records of the vault are refused.
+    RecordsDamaged,
     /// A guard of the installation is missing or changed.
     GuardMissing,
     /// Nobody said that a copy of the root key is kept elsewhere.
@@ -59,6 +61,7 @@ impl Reason {
             Self::NotUnderstood => "NotUnderstood",
             Self::Deleted => "Deleted",
             Self::Foreign => "Foreign",
+            Self::RecordsDamaged => "RecordsDamaged",
             Self::GuardMissing => "GuardMissing",
             Self::RootKeyNotEscrowed => "RootKeyNotEscrowed",
             Self::AuditNotDurable => "AuditNotDurable",

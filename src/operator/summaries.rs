@@ -8,7 +8,7 @@ use kube::runtime::reflector::ObjectRef;
 
 use super::context::Context;
 use crate::client::ClientError;
-use crate::model::{OwnedSecret, Owner, UnixSeconds, VaultId, VaultSummary};
+use crate::model::{OwnedSecret, Owner, RootKeyCare, UnixSeconds, VaultId, VaultSummary};
 use crate::wire::SummaryFrame;
 
 /// The newest summary of every vault.
@@ -42,6 +42,12 @@ pub(super) struct Counts {
     pub(super) deleted_secrets: u64,
     /// When the next one expires.
     pub(super) next_expiry: Option<UnixSeconds>,
+    /// Stored records that are refused.
+    pub(super) damaged: u64,
+    /// The vault's own record is one of them.
+    pub(super) refused: bool,
+    /// How the key that opens it is cared for, where that is known.
+    pub(super) root_key: Option<RootKeyCare>,
 }
 
 /// What is to be looked at again.
@@ -108,7 +114,7 @@ impl Summaries {
                     ..Changed::default()
                 }
             }
-            SummaryFrame::RootKey(_) | SummaryFrame::Ping => Changed::default(),
+            SummaryFrame::Ping => Changed::default(),
         }
     }
 }
@@ -119,6 +125,9 @@ impl Known {
             secrets: summary.secrets,
             deleted_secrets: summary.deleted_secrets,
             next_expiry: summary.next_expiry,
+            damaged: summary.damaged,
+            refused: summary.refused,
+            root_key: summary.root_key,
         };
         let mut owned = HashMap::with_capacity(summary.owned.len());
         for (owner, object) in summary.owned {
@@ -174,14 +183,7 @@ async fn stream(context: &Context) -> Result<(), ClientError> {
     let mut stream = context.serve.summaries().await?;
     context.summaries.begin();
     while let Some(frame) = stream.next().await? {
-        match frame {
-            SummaryFrame::RootKey(care) => {
-                if context.concerns.root_key(care) {
-                    context.triggers.vaults.those(&context.stores.vaults.state());
-                }
-            }
-            frame => tell(context, context.summaries.take(frame)),
-        }
+        tell(context, context.summaries.take(frame));
     }
     Ok(())
 }
@@ -216,6 +218,9 @@ mod tests {
                 .iter()
                 .map(|(resource, object)| (owner(resource), object.clone()))
                 .collect(),
+            damaged: 0,
+            refused: false,
+            root_key: None,
         })
     }
 

@@ -6,9 +6,11 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Service};
 use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
+use kube::runtime::events::EventType;
 use kube::{Api, Resource};
 use serde_json::json;
 
+use super::concerns::said;
 use super::conditions::{Reason, Standing, has_head, time};
 use super::context::{Context, Guarded, Installation, observed, read, write};
 use super::owned::{self, Found, WantedService};
@@ -142,8 +144,9 @@ fn plan(seen: &Seen, installation: &Installation) -> Plan {
         Found::Current | Found::Foreign => {}
     }
     let before = seen.before.as_ref().map_or(&[][..], |status| &status.conditions);
-    let known = has_head(before) && (seen.counts.is_some() || !seen.told_all);
-    if !known {
+    // Of one that is refused, `serve` says why when it is asked for.
+    let told = seen.counts.map_or(!seen.told_all, |counts| !counts.refused);
+    if !(has_head(before) && told) {
         steps.push(Step::EnsureVault {
             uid: entry.uid.clone(),
         });
@@ -265,7 +268,7 @@ async fn report(
     };
     let before = seen.before.as_ref();
     let known = before.map_or(&[][..], |status| &status.conditions);
-    let standing = context.concerns.on(standing, known);
+    let standing = context.concerns.on(standing, seen.counts, known);
     let mut after = VaultStatus {
         observed_generation: seen.generation,
         uri: seen.entry.as_ref().ok().map(uri),
@@ -281,7 +284,16 @@ async fn report(
         after.next_expiry = counts.next_expiry.map(time);
     }
     let reference: ObjectReference = object.object_ref(&());
-    report::status::<crd::Vault, _>(context, &reference, &standing, before, &after).await
+    report::status::<crd::Vault, _>(context, &reference, &standing, before, &after).await?;
+    let damaged = |conditions: &[Condition]| said(conditions, ConditionType::RecordsDamaged);
+    match (damaged(known), damaged(&after.conditions)) {
+        (before, Some(now)) if before.as_ref() != Some(&now) => {
+            let reason = Reason::RecordsDamaged.as_str();
+            report::event(context, &reference, EventType::Warning, reason, &now).await;
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 impl HasConditions for VaultStatus {
@@ -341,6 +353,9 @@ mod tests {
                 secrets: 1,
                 deleted_secrets: 0,
                 next_expiry: None,
+                damaged: 0,
+                refused: false,
+                root_key: None,
             }),
             ..fresh()
         }
@@ -388,6 +403,17 @@ mod tests {
             (
                 Seen {
                     counts: None,
+                    ..settled()
+                },
+                (vec![ensure()], true, Reason::Available, still()),
+            ),
+            // Its record is refused: that is said by whoever refuses it.
+            (
+                Seen {
+                    counts: settled().counts.map(|counts| Counts {
+                        refused: true,
+                        ..counts
+                    }),
                     ..settled()
                 },
                 (vec![ensure()], true, Reason::Available, still()),

@@ -118,7 +118,7 @@ pub struct Dev {
     /// What the pods of a cluster would be told.
     pub refused_volumes: mpsc::Receiver<RefusedVolume>,
     /// What the operator is told of the root key.
-    pub root_key: watch::Sender<RootKeyCare>,
+    pub root_key: watch::Sender<Option<RootKeyCare>>,
     release: Namespace,
     clock: Clock,
     stop: CancellationToken,
@@ -276,7 +276,7 @@ impl Dev {
         tasks.spawn(serve_vaults(tcp, tls(&[b"h2", b"http/1.1"])?, face, stop.clone()));
         let (refused, refused_volumes) = mpsc::channel(64);
         // Made anew at each start, with nothing below it that outlives the process.
-        let root_key = watch::Sender::new(RootKeyCare::Escrowed);
+        let root_key = watch::Sender::new(Some(RootKeyCare::Escrowed));
         let mut internal_address = None;
         if let Some((listen, limits)) = internal {
             let (tcp, address) = bind(listen).await?;

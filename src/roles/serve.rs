@@ -17,7 +17,7 @@ use crate::dataplane::{Internal, Limits, Vaults, serve_internal, serve_vaults};
 use crate::engine::{Engine, EngineParts, Quotas};
 use crate::gate::{Gate, GateParts};
 use crate::identity::{AccountRef, Identity, PodAddressCheck, Settings};
-use crate::model::{Clock, Namespace, RootKeyCare};
+use crate::model::{Clock, Namespace};
 use crate::roles::{Attempt, RoleError, patiently, serve_health, spawn_until, stay_tidy};
 use crate::store::installation::load_or_create;
 use crate::store::{Record, SealedStore, StoreEvent};
@@ -155,7 +155,7 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
     );
     spawn_until(&stop, watch_clock(api.clone(), clock.clone(), Arc::clone(&world)));
     spawn_until(&stop, keys.keep_current());
-    let (care, root_key) = watch::channel(RootKeyCare::NotEscrowed);
+    let (care, root_key) = watch::channel(None);
     spawn_until(
         &stop,
         watch_root_key(api.clone(), namespace.clone(), Arc::clone(&metrics), care),

@@ -206,8 +206,6 @@ pub struct ActionRefusal {
 pub enum SummaryFrame {
     /// A vault as it is now: once for each at the stream's start, then at most every 5 s where it changed.
     Vault(#[serde(with = "SummaryText")] VaultSummary),
-    /// How the root key is cared for: at the stream's start and where it changed.
-    RootKey(#[serde(with = "RootKeyCareText")] RootKeyCare),
     /// Every vault of the start has been told.
     Complete,
     /// Nothing new, every 10 s.
@@ -220,7 +218,7 @@ impl Frame for SummaryFrame {
     fn size(&self) -> usize {
         match self {
             Self::Vault(summary) => 512 + summary.owned.len().saturating_mul(256),
-            Self::RootKey(_) | Self::Complete | Self::Ping => 32,
+            Self::Complete | Self::Ping => 16,
         }
     }
 
@@ -284,6 +282,13 @@ struct SummaryText {
     next_expiry: Option<UnixSeconds>,
     #[serde(with = "owned_list")]
     owned: Vec<(Owner, OwnedSecret)>,
+    // While an upgrade goes on, either end may be older than these: who does not know one leaves it out or passes it over.
+    #[serde(default)]
+    damaged: u64,
+    #[serde(default)]
+    refused: bool,
+    #[serde(default, with = "optional_care")]
+    root_key: Option<RootKeyCare>,
 }
 
 mod vault_id {
@@ -325,6 +330,23 @@ mod optional_seconds {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<UnixSeconds>, D::Error> {
         Ok(Option::<i64>::deserialize(d)?.map(UnixSeconds))
+    }
+}
+
+mod optional_care {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{RootKeyCare, RootKeyCareText};
+
+    #[derive(Serialize, Deserialize)]
+    struct Text(#[serde(with = "RootKeyCareText")] RootKeyCare);
+
+    pub(super) fn serialize<S: Serializer>(care: &Option<RootKeyCare>, s: S) -> Result<S::Ok, S::Error> {
+        care.map(Text).serialize(s)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<RootKeyCare>, D::Error> {
+        Ok(Option::<Text>::deserialize(d)?.map(|Text(care)| care))
     }
 }
 
@@ -465,12 +487,29 @@ mod tests {
                 (owner(), OwnedSecret::Live { version }),
                 (owner(), OwnedSecret::Deleted),
             ],
+            damaged: 2,
+            refused: true,
+            root_key: Some(RootKeyCare::NotEscrowed),
         });
         let mut decoder = FrameDecoder::<SummaryFrame>::new();
-        let care = SummaryFrame::RootKey(RootKeyCare::NotEscrowed);
-        for frame in [&summary, &care, &SummaryFrame::Complete, &SummaryFrame::Ping] {
+        for frame in [&summary, &SummaryFrame::Complete, &SummaryFrame::Ping] {
             decoder.push(&encode(frame).unwrap());
             assert_eq!(&decoder.next_frame().unwrap().unwrap(), frame);
+        }
+    }
+
+    #[test]
+    fn a_summary_of_an_older_or_newer_release_is_understood() {
+        let older = r#"{"vault":{"vault":{"namespace":"shop","name":"demo"},"secrets":3,"deletedSecrets":1,
+            "nextExpiry":null,"owned":[]"#;
+        for more in ["", r#","somethingNew":{"a":1}"#] {
+            let SummaryFrame::Vault(summary) =
+                SummaryFrame::read(format!("{older}{more}}}}}").as_bytes()).unwrap()
+            else {
+                panic!("another frame")
+            };
+            assert_eq!((summary.secrets, summary.damaged, summary.refused), (3, 0, false));
+            assert_eq!(summary.root_key, None);
         }
     }
 

@@ -144,7 +144,12 @@ impl<'a> Draft<'a> {
             Opened::Other => {}
             Opened::Vault(head, key) => self.put_vault(&record.name, &record.stamp, size, *head, key),
             Opened::Object(vault, head) => self.put_object(&record.name, &record.stamp, size, vault, *head),
-            Opened::Unreadable => self.damage(&record.name, &record.stamp, size, Damage::DoesNotOpen),
+            Opened::Unreadable => {
+                self.damage(&record.name, &record.stamp, size, Damage::DoesNotOpen);
+                if let Some(Place::Unreadable { vault, .. }) = self.snapshot.places.get_mut(&record.name) {
+                    *vault = Header::peek(&record.envelope).ok().map(|header| header.vault);
+                }
+            }
             Opened::NoVault(uuid) => match self.snapshot.by_uuid(uuid).map(|vault| vault.key.clone()) {
                 // The vault came while the record was being opened.
                 Some(key) => {
@@ -344,6 +349,7 @@ impl<'a> Draft<'a> {
                     Place::Unreadable {
                         stamp: stamp.clone(),
                         size,
+                        vault: None,
                     },
                 );
             }

@@ -61,6 +61,8 @@ pub(super) enum Place {
     Unreadable {
         stamp: Stamp,
         size: u64,
+        /// What it says that it belongs to: good enough for people, and for nothing else.
+        vault: Option<VaultUuid>,
     },
 }
 
@@ -102,21 +104,16 @@ impl Snapshot {
 
     /// How many records do not open, went back or are gone.
     pub(in crate::engine) fn damaged(&self) -> usize {
-        let unreadable = self
-            .places
-            .values()
-            .filter(|place| matches!(place, Place::Unreadable { .. }))
-            .count();
-        let known = self.vaults.values().map(|vault| {
-            usize::from(vault.damage.is_some()).saturating_add(
-                vault
-                    .objects
-                    .values()
-                    .filter(|object| object.damage.is_some())
-                    .count(),
-            )
-        });
-        known.fold(unreadable, usize::saturating_add)
+        let known = self.vaults.values().map(|vault| vault.damaged());
+        known.fold(self.unreadable().count(), usize::saturating_add)
+    }
+
+    /// Records of which nothing is known but that they do not open, by the vaults that they say they belong to.
+    pub(in crate::engine) fn unreadable(&self) -> impl Iterator<Item = Option<VaultUuid>> {
+        self.places.values().filter_map(|place| match place {
+            Place::Unreadable { vault, .. } => Some(*vault),
+            Place::Vault(_) | Place::Object { .. } | Place::Stray(_) => None,
+        })
     }
 
     /// Fails if a record of this name is there that cannot be used.
@@ -159,6 +156,12 @@ impl Vault {
     /// Bytes of its own record.
     pub(in crate::engine) const fn size(&self) -> u64 {
         self.size
+    }
+
+    /// How many of its records, its own included, are refused.
+    pub(in crate::engine) fn damaged(&self) -> usize {
+        let objects = self.objects.values().filter(|object| object.damage.is_some());
+        usize::from(self.damage.is_some()).saturating_add(objects.count())
     }
 
     /// Fails if it is damaged.

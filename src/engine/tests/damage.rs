@@ -8,7 +8,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use super::support::*;
 use crate::engine::index::VaultAddress;
 use crate::engine::{Damage, Engine, Error};
-use crate::model::VaultEntry;
+use crate::model::{UnixSeconds, VaultEntry, VaultSummary};
 use crate::store::memory::MemoryStore;
 use crate::store::{Record, RecordName, SealedStore, StoreEvent};
 
@@ -311,6 +311,33 @@ async fn a_damaged_vault_is_refused_whole_and_the_others_work() {
             "healed, with all its objects"
         );
     }
+}
+
+#[tokio::test]
+async fn of_each_vault_it_is_told_how_many_of_its_records_are_refused_and_whether_its_own_is() {
+    let world = World::new().await;
+    let told = |engine: &Engine| -> Vec<_> {
+        let summaries = engine.summaries(UnixSeconds(0));
+        let of = |told: &VaultSummary| (told.vault.name.to_string(), told.damaged, told.refused);
+        summaries.iter().map(of).collect()
+    };
+    let second = || ("second".to_owned(), 0, false);
+    assert_eq!(told(&world.engine), [("demo".to_owned(), 0, false), second()]);
+    let mut envelope = world.record("a").await.envelope.to_vec();
+    let last = envelope.len() - 1;
+    envelope[last] ^= 1;
+    world.overwrite(&world.older.name, &envelope.into()).await;
+    world.tell();
+    for engine in [&world.engine, &world.restarted().await] {
+        assert_eq!(told(engine), [("demo".to_owned(), 1, false), second()]);
+    }
+    let own = vault_record(&world.store, &world.engine, &world.vault).await;
+    world.overwrite(&own.name, &Bytes::from_static(b"garbage")).await;
+    world.tell();
+    assert_eq!(told(&world.engine), [("demo".to_owned(), 2, true), second()]);
+    world.overwrite(&own.name, &own.envelope).await;
+    world.tell();
+    assert_eq!(told(&world.engine), [("demo".to_owned(), 1, false), second()]);
 }
 
 #[tokio::test]
