@@ -2,6 +2,7 @@
 
 mod chart;
 mod cluster;
+mod docs;
 mod e2e;
 mod generated;
 mod generated_protocol;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use strongroom::cluster::{Api, FeedsConfig, RecordSink, run_feeds};
 use strongroom::identity::AccountRef;
 use strongroom::model::{Namespace, VaultId, VaultName};
-use strongroom::store::{Record, RecordName, SealedStore, Stamp, StoreEvent};
+use strongroom::store::{Record, RecordName, SealedStore, Stamp, StoreError, StoreEvent};
 use strongroom::telemetry::Metrics;
 use strongroom::world::{Feed, Shared, Standing};
 use tokio::sync::mpsc;
@@ -264,4 +264,60 @@ async fn a_cut_cable_makes_feeds_stale_by_the_bound_and_they_heal_when_it_is_who
     for feed in Feed::ALL {
         assert_eq!(followed.lists(feed), 1, "a short cut needs no list");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a cluster"]
+async fn a_slow_api_server_slows_writes_and_one_that_is_too_slow_is_as_good_as_away() {
+    const BOUND: Duration = Duration::from_secs(15);
+    let account = serve_config().await;
+    let proxy = Proxy::before(&account).await;
+    let through = Api::connect(&proxy.through(account)).unwrap();
+    let (slow, direct) = (store(&through), store(&serve_api().await));
+    let followed = follow(through, BOUND).await;
+
+    proxy.is(Cable::Slow);
+    let name = record_name(&unique("slow"));
+    let began = Instant::now();
+    let made = slow.create(&name, Bytes::from_static(b"one")).await.unwrap();
+    let took = began.elapsed();
+    let oldest = followed.oldest_within(Duration::from_secs(12)).await;
+    println!("answers 1.5 s late: a write took {took:?}, what the feeds know was {oldest:?} old at most");
+    assert!(
+        took > Duration::from_secs(1) && oldest < BOUND,
+        "{took:?} {oldest:?}"
+    );
+
+    proxy.is(Cable::TooSlow);
+    let began = Instant::now();
+    let unanswered = slow.update(&name, &made, Bytes::from_static(b"two")).await;
+    println!(
+        "answers 7 s late: a write was given up after {:?}",
+        began.elapsed()
+    );
+    assert_eq!(unanswered, Err(StoreError::Unknown));
+    assert!(began.elapsed() < Duration::from_secs(6));
+    let began = Instant::now();
+    while followed.world.standing.check(Instant::now()).is_ok() {
+        assert!(began.elapsed() < Duration::from_secs(25), "reads go on for ever");
+        sleep(Duration::from_millis(50)).await;
+    }
+    println!("reads were refused {:?} later", began.elapsed());
+
+    proxy.is(Cable::Whole);
+    let began = Instant::now();
+    while let Err(out) = followed.world.standing.check(Instant::now()) {
+        assert!(began.elapsed() < Duration::from_secs(20), "{out}");
+        sleep(Duration::from_millis(50)).await;
+    }
+    println!(
+        "reads went on {:?} after the API server was quick again",
+        began.elapsed()
+    );
+    let found = direct.get(&name).await.unwrap().unwrap();
+    assert!(
+        [&b"one"[..], b"two"].contains(&&found.envelope[..]),
+        "one or the other, and whole"
+    );
+    direct.delete(&name, &found.stamp).await.unwrap();
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -21,6 +21,21 @@ pub(super) enum Cable {
     Unplugged,
     /// Requests pass; at the first byte of an answer the connection is closed.
     AnswersLost,
+    /// Requests pass, answers come 1.5 s late.
+    Slow,
+    /// Requests pass, answers come 7 s late: later than anybody waits.
+    TooSlow,
+}
+
+impl Cable {
+    /// How late an answer comes.
+    const fn lag(self) -> Duration {
+        match self {
+            Self::Whole | Self::Hole | Self::Unplugged | Self::AnswersLost => Duration::ZERO,
+            Self::Slow => Duration::from_millis(1_500),
+            Self::TooSlow => Duration::from_secs(7),
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -83,7 +98,17 @@ async fn carry(down: TcpStream, upstream: &str, state: Arc<AtomicU8>) {
 
 async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, state: &AtomicU8, answers: bool) {
     let mut buffer = vec![0; 64 * 1024];
+    let mut passed = None;
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        // The parts of one answer come late together.
+        let goes_on = passed.is_some_and(|at: Instant| at.elapsed() < Duration::from_millis(200));
+        if answers && !goes_on {
+            for cable in [Cable::Slow, Cable::TooSlow] {
+                if is(state, cable) {
+                    tokio::time::sleep(cable.lag()).await;
+                }
+            }
+        }
         while is(state, Cable::Hole) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -91,5 +116,6 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, state: &AtomicU8,
         if lost || to.write_all(&buffer[..read]).await.is_err() {
             return;
         }
+        passed = Some(Instant::now());
     }
 }

@@ -1,9 +1,14 @@
 //! Tests that break things: one at a time, after the others.
 
+mod audit;
 mod canary;
+mod control_plane;
 mod destruction;
 mod kills;
+mod records;
+mod rolling;
 mod root_key;
+mod weather;
 
 use std::time::Duration;
 
@@ -23,6 +28,16 @@ fn all_ready() {
 /// Kills a container's first process as `kill -9` does. The kernel keeps a namespace's own from killing its first
 /// process, so it is done from the node.
 fn kill_9(pod: &str) -> bool {
+    process(pod).is_some_and(|process| {
+        super::harness::on_node(&format!("kill -9 {process}"))
+            .unwrap()
+            .ok();
+        true
+    })
+}
+
+/// Number of a container's first process on the node; none where the node is not ours to enter.
+fn process(pod: &str) -> Option<u32> {
     let id = kubectl(
         &[
             "-n",
@@ -38,12 +53,9 @@ fn kill_9(pod: &str) -> bool {
     .ok();
     let id = id.trim_start_matches("containerd://");
     let command = format!(
-        "kill -9 $(crictl inspect -o go-template --template '{{{{.info.pid}}}}' {id} 2>/dev/null || ctr -n k8s.io task ls | awk '$1 == \"{id}\" {{print $2}}')"
+        "crictl inspect -o go-template --template '{{{{.info.pid}}}}' {id} 2>/dev/null || ctr -n k8s.io task ls | awk '$1 == \"{id}\" {{print $2}}'"
     );
-    super::harness::on_node(&command).is_some_and(|said| {
-        assert!(said.success, "{}{}", said.stdout, said.stderr);
-        true
-    })
+    super::harness::on_node(&command).map(|said| said.ok().trim().parse().unwrap())
 }
 
 /// Names of the pods of one of our parts.
@@ -98,6 +110,26 @@ fn metric(pod: &str, name: &str) -> Option<f64> {
         .lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
     line.parse().ok()
+}
+
+/// How often each container of ours was restarted.
+fn restarts() -> String {
+    let path =
+        "jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[*].restartCount}\n{end}";
+    kubectl(
+        &[
+            "-n",
+            RELEASE,
+            "get",
+            "pods",
+            "-l",
+            "app.kubernetes.io/name=strongroom",
+            "-o",
+            path,
+        ],
+        None,
+    )
+    .ok()
 }
 
 const SETTLE: Duration = Duration::from_secs(30);
