@@ -10,6 +10,7 @@ pub mod dataplane;
 pub mod engine;
 pub mod gate;
 pub mod identity;
+pub mod json;
 pub mod model;
 pub mod node;
 pub mod operator;

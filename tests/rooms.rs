@@ -11,11 +11,12 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("main", &["*"]),
     ("config", &[]),
     ("model", &[]),
+    ("json", &[]),
     ("wire", &["model"]),
     ("crd", &["model"]),
     ("crypto", &["model"]),
     ("store", &["model", "crypto", "telemetry"]),
-    ("audit", &["model", "crypto", "policy", "telemetry"]),
+    ("audit", &["model", "json", "crypto", "policy", "telemetry"]),
     ("identity", &["model", "crypto", "telemetry"]),
     ("policy", &["model"]),
     ("engine", &["model", "crypto", "store", "policy"]),
@@ -48,7 +49,10 @@ const ROOMS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("dataplane", &["model", "wire", "gate", "tls", "telemetry"]),
+    (
+        "dataplane",
+        &["model", "json", "wire", "gate", "tls", "telemetry"],
+    ),
     ("client", &["model", "wire"]),
     (
         "operator",
@@ -83,7 +87,7 @@ const CRATES: &[(&[&str], &[&str])] = &[
 
 /// Rooms that stay free of I/O.
 const PURE: (&[&str], &[&str]) = (
-    &["model", "policy", "wire", "compile"],
+    &["model", "json", "policy", "wire", "compile"],
     &["tokio", "hyper", "kube"],
 );
 

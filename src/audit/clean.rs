@@ -72,6 +72,11 @@ impl<'a> Clean<'a> {
             let allowed = *byte < 128 && self.allowed >> *byte & 1 == 1;
             if allowed { *byte } else { b'_' }
         };
+        let bytes = self.text.as_bytes();
+        let is_shown = |byte: &u8| *byte < 128 && self.allowed >> *byte & 1 == 1;
+        if bytes.len() <= self.bound && bytes.iter().all(is_shown) {
+            return out.extend_from_slice(bytes);
+        }
         // A character is as much as its first byte.
         let characters = self.text.as_bytes().iter().filter(|byte| **byte & 0xc0 != 0x80);
         out.extend(characters.take(self.bound).map(shown));

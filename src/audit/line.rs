@@ -3,17 +3,16 @@
 //! Every field's type is listed here: names that were parsed, numbers, fixed texts, and strangers' text through
 //! [`Clean`].
 
-use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
 
+use crate::json::{self, Key, Members, key, push_digits};
 use crate::model::{Caller, Moment, VaultEntry, VaultId};
 use crate::policy::Rule;
 
 use super::clean::Clean;
-use super::json::{self, Members, push_digits};
 use super::{About, Asked, Outcome};
 
 /// No line is longer. What a line is made of is bounded: three names of 253, a host of 260, a client of 256 and smaller ones.
@@ -69,9 +68,20 @@ pub(super) struct RecordId {
     pub(super) number: u64,
 }
 
-impl Display for RecordId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:016x}-{}", self.process, self.number)
+impl RecordId {
+    /// Writes it: the process in 16 hexadecimal digits, a dash, the number.
+    fn push_to(self, out: &mut Vec<u8>) {
+        let digit = |nibble: u8| {
+            if nibble < 10 {
+                b'0' + nibble
+            } else {
+                b'a' + nibble - 10
+            }
+        };
+        let pair = |byte: u8| [digit(byte >> 4), digit(byte & 0xf)];
+        out.extend_from_slice(self.process.to_be_bytes().map(pair).as_flattened());
+        out.push(b'-');
+        push_digits(out, self.number, 1);
     }
 }
 
@@ -103,11 +113,11 @@ impl Record<'_> {
         if line.len() >= LONGEST {
             line.clear();
             json::object(&mut line, |members| {
-                members.text("category", &["AuditEvent"]);
-                members.text("operationName", &[self.asked.operation.as_str()]);
-                members.text("resultType", &["Unknown"]);
-                members.shown("recordId", self.id);
-                members.text("stage", &[self.stage.as_str()]);
+                members.text(key!("category"), &["AuditEvent"]);
+                members.text(key!("operationName"), &[self.asked.operation.as_str()]);
+                members.text(key!("resultType"), &["Unknown"]);
+                members.plain(key!("recordId"), |out| self.id.push_to(out));
+                members.text(key!("stage"), &[self.stage.as_str()]);
             });
         }
         line.push(b'\n');
@@ -130,60 +140,69 @@ impl Record<'_> {
         let signature = status.and_then(|status| StatusCode::from_u16(status).ok()?.canonical_reason());
         let correlation = about.client_request_id.as_deref().or(about.request_id.as_deref());
 
-        line.plain("time", |out| push_time(out, self.at));
+        line.plain(key!("time"), |out| push_time(out, self.at));
         if let Some(vault) = self.vault {
             write_resource_id(line, vault);
         }
-        line.text("category", &["AuditEvent"]);
-        line.text("operationName", &[self.asked.operation.as_str()]);
+        line.text(key!("category"), &["AuditEvent"]);
+        line.text(key!("operationName"), &[self.asked.operation.as_str()]);
         write_clean(
             line,
-            "operationVersion",
+            key!("operationVersion"),
             about.api_version.as_deref().map(Clean::version),
         );
-        line.text("resultType", &[result_type]);
-        line.some_text("resultSignature", signature);
-        line.some_text("resultDescription", description.filter(|text| !text.is_empty()));
-        line.some_thousandths("durationMs", self.took.map(micros));
-        line.some_shown("callerIpAddress", about.peer.map(|peer| peer.to_canonical()));
-        write_clean(line, "correlationId", correlation.map(Clean::id));
+        line.text(key!("resultType"), &[result_type]);
+        line.some_text(key!("resultSignature"), signature);
+        line.some_text(
+            key!("resultDescription"),
+            description.filter(|text| !text.is_empty()),
+        );
+        line.some_thousandths(key!("durationMs"), self.took.map(micros));
+        line.some_address(
+            key!("callerIpAddress"),
+            about.peer.map(|peer| peer.to_canonical()),
+        );
+        write_clean(line, key!("correlationId"), correlation.map(Clean::id));
         if let Some(caller) = self.caller {
-            line.object("identity", |line| {
-                line.object("claim", |line| write_claim(line, caller))
+            line.object(key!("identity"), |line| {
+                line.object(key!("claim"), |line| write_claim(line, caller))
             });
         }
-        line.object("properties", |line| {
+        line.object(key!("properties"), |line| {
             write_clean(
                 line,
-                "clientInfo",
+                key!("clientInfo"),
                 about.user_agent.as_deref().map(Clean::client_info),
             );
             if let Some(vault) = self.vault {
                 self.write_object_id(line, vault);
             }
-            line.some_number("httpStatusCode", status.map(u64::from));
-            line.some_truth("isAccessPolicyMatch", self.vault.map(|_| self.rule.is_some()));
-            line.some_number("notShown", self.not_shown);
+            line.some_count(key!("httpStatusCode"), status.map(u64::from));
+            line.some_truth(
+                key!("isAccessPolicyMatch"),
+                self.vault.map(|_| self.rule.is_some()),
+            );
+            line.some_count(key!("notShown"), self.not_shown);
         });
-        line.shown("recordId", self.id);
-        line.text("stage", &[self.stage.as_str()]);
+        line.plain(key!("recordId"), |out| self.id.push_to(out));
+        line.text(key!("stage"), &[self.stage.as_str()]);
         if let Some(vault) = self.vault {
-            line.text("namespace", &[vault.namespace.as_str()]);
-            line.text("vault", &[vault.name.as_str()]);
+            line.text(key!("namespace"), &[vault.namespace.as_str()]);
+            line.text(key!("vault"), &[vault.name.as_str()]);
         }
         if let Some(Caller::ServiceAccount(account)) = self.caller {
             line.text(
-                "serviceAccount",
+                key!("serviceAccount"),
                 &[account.namespace.as_str(), "/", &account.name],
             );
             if let Some(pod) = &account.pod {
-                line.text("pod", &[&pod.name]);
-                line.text("podUid", &[pod.uid.as_str()]);
-                line.some_text("node", pod.node.as_deref());
+                line.text(key!("pod"), &[&pod.name]);
+                line.text(key!("podUid"), &[pod.uid.as_str()]);
+                line.some_text(key!("node"), pod.node.as_deref());
             }
         }
-        line.some_text("rule", self.rule.map(Rule::as_str));
-        line.some_number("generation", self.generation);
+        line.some_text(key!("rule"), self.rule.map(Rule::as_str));
+        line.some_count(key!("generation"), self.generation);
     }
 
     /// The object's URL, as the client would write it.
@@ -196,7 +215,7 @@ impl Record<'_> {
         let hex = version.map(|version| version.to_hex());
         let (slash, version) = hex.as_ref().map_or(("", ""), |hex| ("/", hex.as_str()));
         // Names that were parsed are plain.
-        line.plain("id", |out| {
+        line.plain(key!("id"), |out| {
             out.extend_from_slice(b"https://");
             match self.about.host.as_deref().map(Clean::host) {
                 Some(host) => host.push_to(out),
@@ -213,31 +232,28 @@ impl Record<'_> {
 
 /// In upper case, as Azure writes its own.
 fn write_resource_id(line: &mut Members<'_>, vault: &VaultId) {
-    let namespace = vault.namespace.as_str().to_ascii_uppercase();
-    let name = vault.name.as_str().to_ascii_uppercase();
-    line.text(
-        "resourceId",
-        &[
-            "/NAMESPACES/",
-            &namespace,
-            "/PROVIDERS/STRONGROOM.DEV/VAULTS/",
-            &name,
-        ],
-    );
+    let upper = |byte: &u8| byte.to_ascii_uppercase();
+    // Names that were parsed are plain.
+    line.plain(key!("resourceId"), |out| {
+        out.extend_from_slice(b"/NAMESPACES/");
+        out.extend(vault.namespace.as_str().as_bytes().iter().map(upper));
+        out.extend_from_slice(b"/PROVIDERS/STRONGROOM.DEV/VAULTS/");
+        out.extend(vault.name.as_str().as_bytes().iter().map(upper));
+    });
 }
 
 fn write_claim(line: &mut Members<'_>, caller: &Caller) {
     match caller {
         Caller::ServiceAccount(account) => {
-            line.text("oid", &[account.uid.as_str()]);
+            line.text(key!("oid"), &[account.uid.as_str()]);
             let (namespace, name) = (account.namespace.as_str(), &*account.name);
-            line.text("appid", &["system:serviceaccount:", namespace, ":", name]);
+            line.text(key!("appid"), &["system:serviceaccount:", namespace, ":", name]);
         }
-        Caller::Operator => line.text("appid", &["strongroom:operate"]),
+        Caller::Operator => line.text(key!("appid"), &["strongroom:operate"]),
     }
 }
 
-fn write_clean(line: &mut Members<'_>, key: &'static str, text: Option<Clean<'_>>) {
+fn write_clean(line: &mut Members<'_>, key: Key, text: Option<Clean<'_>>) {
     if let Some(text) = text {
         line.plain(key, |out| text.push_to(out));
     }

@@ -17,7 +17,6 @@ mod error;
 mod file;
 #[cfg(test)]
 mod fixtures;
-mod json;
 mod line;
 mod log;
 mod sink;

@@ -1,15 +1,15 @@
-//! Answers as Azure writes them: typed, into one buffer of the right size.
+//! Answers as Azure writes them: into one buffer of the right size.
 
-use std::fmt;
 use std::num::NonZeroU8;
 
 use bytes::Bytes;
-use serde::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
 use super::host::Address;
+use crate::json::{self, Key, Members, key};
 use crate::model::{
-    Attributes, DeletedItem, DeletedSecret, ObjectName, Page, Reply, Secret, SecretItem, Tags, Version,
+    Attributes, DeletedItem, DeletedSecret, ObjectName, Page, Reply, Secret, SecretItem, Tags, UnixSeconds,
+    Version,
 };
 
 /// The collections that ids and links name.
@@ -29,29 +29,41 @@ pub(super) struct PageLink<'a> {
 /// Writes a reply; one without content is empty. None if it is not one of the vaults' listener, or a value is no text.
 pub(super) fn write(reply: &Reply, address: &Address, link: &PageLink<'_>) -> Option<Bytes> {
     match reply {
-        Reply::Secret(secret) => to_bytes(&WireSecret::new(secret, address)?, size(secret)),
+        Reply::Secret(secret) => {
+            let value = text(secret)?;
+            Some(bytes(size(secret), |o| write_secret(o, address, secret, value)))
+        }
         Reply::Deleted(deleted) => {
-            let wire = WireDeleted {
-                recovery_id: Id::deleted(address, &deleted.secret.name),
-                deleted_date: deleted.deleted.0,
-                scheduled_purge_date: deleted.scheduled_purge.0,
-                secret: WireSecret::new(without_value(deleted)?, address)?,
-            };
-            to_bytes(&wire, size(&deleted.secret) + 256)
+            let secret = without_value(deleted)?;
+            Some(bytes(size(secret) + 256, |o| {
+                write_deletion(o, address, &secret.name, deleted.deleted, deleted.scheduled_purge);
+                write_secret(o, address, secret, None);
+            }))
         }
-        Reply::Page(page) => {
-            let line = |item| WireItem::new(item, address);
-            let wire = WirePage::new(page, SECRETS, address, link, line);
-            to_bytes(&wire, page.items.len() * 512 + 512)
-        }
-        Reply::DeletedPage(page) => {
-            let line = |item| WireDeletedItem::new(item, address);
-            let wire = WirePage::new(page, DELETED, address, link, line);
-            to_bytes(&wire, page.items.len() * 640 + 512)
-        }
+        Reply::Page(page) => Some(write_page(page, SECRETS, address, link, |o, item| {
+            write_item(o, address, item);
+        })),
+        Reply::DeletedPage(page) => Some(write_page(page, DELETED, address, link, |o, deleted| {
+            let DeletedItem {
+                item,
+                deleted,
+                scheduled_purge,
+            } = deleted;
+            write_deletion(o, address, &item.name, *deleted, *scheduled_purge);
+            write_item(o, address, item);
+        })),
         Reply::Purged => Some(Bytes::new()),
         Reply::VaultReady | Reply::Owned(_) => None,
     }
+}
+
+/// The value, if there is one; none if it is no text.
+fn text(secret: &Secret) -> Option<Option<&str>> {
+    let value = secret
+        .value
+        .as_ref()
+        .map(|value| std::str::from_utf8(value.expose()));
+    value.transpose().ok()
 }
 
 /// A deleted secret has no value on the wire, whatever the engine says.
@@ -65,31 +77,24 @@ const fn without_value(deleted: &DeletedSecret) -> Option<&Secret> {
 
 /// The buffer never grows while a value is written into it: growing would leave a copy behind.
 fn size(secret: &Secret) -> usize {
-    let escaped = secret.value.as_ref().map_or(0, |value| {
-        value
-            .expose()
-            .iter()
-            .map(|byte| {
-                if *byte < 0x20 {
-                    6
-                } else {
-                    1 + usize::from(matches!(byte, b'"' | b'\\'))
-                }
-            })
-            .sum()
-    });
-    let tags: usize = secret
-        .tags
-        .iter()
-        .map(|(name, value)| name.len() + value.len() + 8)
+    let length = |text: &[u8]| json::escaped_len(text) + 4;
+    let value = secret.value.as_ref().map_or(0, |value| length(value.expose()));
+    let content_type = secret
+        .content_type
+        .as_ref()
+        .map_or(0, |text| length(text.as_bytes()));
+    let tags = secret.tags.iter();
+    let tags: usize = tags
+        .map(|(name, value)| length(name.as_bytes()) + length(value.as_bytes()))
         .sum();
-    escaped + tags + 1_024
+    // The rest is bounded: a host of 260 characters, a name of 127, and the words that are the same in every answer.
+    value + content_type + tags + 1_024
 }
 
-fn to_bytes(wire: &impl Serialize, size: usize) -> Option<Bytes> {
+fn bytes(size: usize, fill: impl FnOnce(&mut Members<'_>)) -> Bytes {
     let mut out = Zeroizing::new(Vec::with_capacity(size));
-    serde_json::to_writer(&mut *out, wire).ok()?;
-    Some(Bytes::from_owner(Wiped(out)))
+    json::object(&mut out, fill);
+    Bytes::from_owner(Wiped(out))
 }
 
 /// Wiped when the connection has sent it.
@@ -101,216 +106,121 @@ impl AsRef<[u8]> for Wiped {
     }
 }
 
+fn write_secret(o: &mut Members<'_>, address: &Address, secret: &Secret, value: Option<&str>) {
+    o.some_text(key!("value"), value);
+    write_id(
+        o,
+        key!("id"),
+        address,
+        SECRETS,
+        &secret.name,
+        Some(secret.version),
+    );
+    write_attributes(o, &secret.attributes);
+    write_labels(o, secret.content_type.as_deref(), &secret.tags);
+}
+
+fn write_item(o: &mut Members<'_>, address: &Address, item: &SecretItem) {
+    write_id(o, key!("id"), address, SECRETS, &item.name, item.version);
+    write_attributes(o, &item.attributes);
+    write_labels(o, item.content_type.as_deref(), &item.tags);
+}
+
+/// Where and until when a deleted secret can be recovered.
+fn write_deletion(
+    o: &mut Members<'_>,
+    address: &Address,
+    name: &ObjectName,
+    deleted: UnixSeconds,
+    scheduled_purge: UnixSeconds,
+) {
+    write_id(o, key!("recoveryId"), address, DELETED, name, None);
+    o.number(key!("deletedDate"), deleted.0);
+    o.number(key!("scheduledPurgeDate"), scheduled_purge.0);
+}
+
 /// `https://{host}/{collection}/{name}[/{version}]`.
-struct Id<'a> {
-    address: &'a Address,
-    collection: &'static str,
-    name: &'a ObjectName,
+fn write_id(
+    o: &mut Members<'_>,
+    key: Key,
+    address: &Address,
+    collection: &str,
+    name: &ObjectName,
     version: Option<Version>,
-}
-
-impl<'a> Id<'a> {
-    const fn deleted(address: &'a Address, name: &'a ObjectName) -> Self {
-        Self {
-            address,
-            collection: DELETED,
-            name,
-            version: None,
+) {
+    let hex = version.map(Version::to_hex);
+    let (slash, version) = hex.as_ref().map_or(("", ""), |hex| ("/", hex.as_str()));
+    let (host, name) = (address.as_str(), name.as_written());
+    // Hosts and names that were parsed are plain.
+    o.plain(key, |out| {
+        for part in ["https://", host, "/", collection, "/", name, slash, version] {
+            out.extend_from_slice(part.as_bytes());
         }
+    });
+}
+
+fn write_attributes(o: &mut Members<'_>, attributes: &Attributes) {
+    o.object(key!("attributes"), |o| {
+        o.truth(key!("enabled"), attributes.enabled);
+        o.some_number(key!("nbf"), attributes.not_before.map(|at| at.0));
+        o.some_number(key!("exp"), attributes.expires.map(|at| at.0));
+        o.number(key!("created"), attributes.created.0);
+        o.number(key!("updated"), attributes.updated.0);
+        o.text(key!("recoveryLevel"), &[attributes.recovery_level.as_str()]);
+        o.number(key!("recoverableDays"), attributes.recoverable_days.into());
+    });
+}
+
+fn write_labels(o: &mut Members<'_>, content_type: Option<&str>, tags: &Tags) {
+    o.some_text(key!("contentType"), content_type);
+    if !tags.is_empty() {
+        o.texts(key!("tags"), tags.iter().map(|(name, value)| (&**name, &**value)));
     }
 }
 
-impl Serialize for Id<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // In one piece, not by formatting: every answer has one.
-        let hex = self.version.map(Version::to_hex);
-        let (slash, version) = hex.as_ref().map_or(("", ""), |hex| ("/", hex.as_str()));
-        let host = self.address.as_str();
-        let name = self.name.as_written();
-        let id = ["https://", host, "/", self.collection, "/", name, slash, version].concat();
-        serializer.serialize_str(&id)
-    }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct WireSecret<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<&'a str>,
-    id: Id<'a>,
-    attributes: WireAttributes,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    content_type: Option<&'a str>,
-    #[serde(skip_serializing_if = "Tags::is_empty")]
-    tags: &'a Tags,
-}
-
-impl<'a> WireSecret<'a> {
-    fn new(secret: &'a Secret, address: &'a Address) -> Option<Self> {
-        let value = secret
-            .value
-            .as_ref()
-            .map(|value| std::str::from_utf8(value.expose()))
-            .transpose()
-            .ok()?;
-        Some(Self {
-            value,
-            id: Id {
-                address,
-                collection: SECRETS,
-                name: &secret.name,
-                version: Some(secret.version),
-            },
-            attributes: WireAttributes::new(&secret.attributes),
-            content_type: secret.content_type.as_deref(),
-            tags: &secret.tags,
-        })
-    }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct WireAttributes {
-    enabled: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    nbf: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    exp: Option<i64>,
-    created: i64,
-    updated: i64,
-    recovery_level: &'static str,
-    recoverable_days: u16,
-}
-
-impl WireAttributes {
-    fn new(attributes: &Attributes) -> Self {
-        Self {
-            enabled: attributes.enabled,
-            nbf: attributes.not_before.map(|at| at.0),
-            exp: attributes.expires.map(|at| at.0),
-            created: attributes.created.0,
-            updated: attributes.updated.0,
-            recovery_level: attributes.recovery_level.as_str(),
-            recoverable_days: attributes.recoverable_days,
+fn write_page<T>(
+    page: &Page<T>,
+    collection: &str,
+    address: &Address,
+    link: &PageLink<'_>,
+    line: impl Fn(&mut Members<'_>, &T),
+) -> Bytes {
+    bytes(page.items.len() * 640 + 512, |o| {
+        o.list(key!("value"), &page.items, line);
+        match &page.next {
+            Some(token) => write_next_link(o, collection, address, link, token),
+            // On the last page, as Azure has it.
+            None => o.null(key!("nextLink")),
         }
-    }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct WireDeleted<'a> {
-    recovery_id: Id<'a>,
-    deleted_date: i64,
-    scheduled_purge_date: i64,
-    #[serde(flatten)]
-    secret: WireSecret<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct WireItem<'a> {
-    id: Id<'a>,
-    attributes: WireAttributes,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    content_type: Option<&'a str>,
-    #[serde(skip_serializing_if = "Tags::is_empty")]
-    tags: &'a Tags,
-}
-
-impl<'a> WireItem<'a> {
-    fn new(item: &'a SecretItem, address: &'a Address) -> Self {
-        Self {
-            id: Id {
-                address,
-                collection: SECRETS,
-                name: &item.name,
-                version: item.version,
-            },
-            attributes: WireAttributes::new(&item.attributes),
-            content_type: item.content_type.as_deref(),
-            tags: &item.tags,
-        }
-    }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct WireDeletedItem<'a> {
-    recovery_id: Id<'a>,
-    deleted_date: i64,
-    scheduled_purge_date: i64,
-    #[serde(flatten)]
-    item: WireItem<'a>,
-}
-
-impl<'a> WireDeletedItem<'a> {
-    fn new(deleted: &'a DeletedItem, address: &'a Address) -> Self {
-        Self {
-            recovery_id: Id::deleted(address, &deleted.item.name),
-            deleted_date: deleted.deleted.0,
-            scheduled_purge_date: deleted.scheduled_purge.0,
-            item: WireItem::new(&deleted.item, address),
-        }
-    }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct WirePage<'a, L> {
-    value: Vec<L>,
-    /// Null on the last page, as Azure has it.
-    next_link: Option<NextLink<'a>>,
-}
-
-impl<'a, L> WirePage<'a, L> {
-    fn new<T>(
-        page: &'a Page<T>,
-        collection: &'static str,
-        address: &'a Address,
-        link: &'a PageLink<'a>,
-        line: impl Fn(&'a T) -> L,
-    ) -> Self {
-        Self {
-            value: page.items.iter().map(line).collect(),
-            next_link: page.next.as_deref().map(|token| NextLink {
-                address,
-                collection,
-                link,
-                token,
-            }),
-        }
-    }
+    })
 }
 
 /// Where the next page is: on the same host, with the same version and page size.
-struct NextLink<'a> {
-    address: &'a Address,
-    collection: &'static str,
-    link: &'a PageLink<'a>,
-    token: &'a str,
-}
-
-impl fmt::Display for NextLink<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "https://{}/{}", self.address, self.collection)?;
-        if let Some(name) = self.link.versions_of {
-            write!(f, "/{name}/versions")?;
-        }
-        write!(
-            f,
-            "?api-version={}&$skiptoken={}",
-            self.link.api_version, self.token
-        )?;
-        self.link
-            .max_results
-            .map_or(Ok(()), |most| write!(f, "&maxresults={most}"))
-    }
-}
-
-impl Serialize for NextLink<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
+fn write_next_link(
+    o: &mut Members<'_>,
+    collection: &str,
+    address: &Address,
+    link: &PageLink<'_>,
+    token: &str,
+) {
+    let host = address.as_str();
+    let (of, versions) = link
+        .versions_of
+        .map_or(("", ""), |name| (name.as_written(), "/versions"));
+    let slash = if of.is_empty() { "" } else { "/" };
+    let (most, digits) = link
+        .max_results
+        .map_or(("", String::new()), |most| ("&maxresults=", most.to_string()));
+    let path = ["https://", host, "/", collection, slash, of, versions];
+    let query = [
+        "?api-version=",
+        link.api_version,
+        "&$skiptoken=",
+        token,
+        most,
+        &digits,
+    ];
+    o.text(key!("nextLink"), &[path.as_slice(), query.as_slice()].concat());
 }
 
 #[cfg(test)]

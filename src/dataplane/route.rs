@@ -174,10 +174,10 @@ pub(super) fn find(method: &Method, path: &str) -> Result<Target, NoRoute> {
     }
 
     let mut best: Option<&Row> = None;
-    for row in ROUTES.iter().filter(|row| fits(row.path, segments)) {
+    for row in ROUTES.iter().filter(|row| row.method == *method) {
         // A word wins over a version, so `/secrets/x/versions` is never a version called "versions".
         let wins = |other: &Row| ends_with_word(row) && !ends_with_word(other);
-        if row.method == *method && best.is_none_or(wins) {
+        if fits(row.path, segments) && best.is_none_or(wins) {
             best = Some(row);
         }
     }

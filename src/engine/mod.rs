@@ -22,6 +22,7 @@ mod limits;
 mod objects;
 mod paging;
 mod purge;
+mod read;
 mod seals;
 mod summary;
 mod tidy;
@@ -35,9 +36,8 @@ use tokio::sync::broadcast;
 
 use crate::crypto::{InstallationId, RootKey};
 use crate::model::{
-    DeleteOwned, EnsureGeneratedSecret, Moment, ObjectName, Operation, Page, PageRequest, Reply, Secret,
-    SetSecret, Uid, UnixSeconds, UpdateSecret, VaultEntry, VaultId, VaultName, VaultSummary, VaultUuid,
-    Version,
+    DeleteOwned, EnsureGeneratedSecret, Moment, ObjectName, Operation, Reply, Secret, SetSecret, Uid,
+    UnixSeconds, UpdateSecret, VaultEntry, VaultId, VaultName, VaultSummary, VaultUuid, Version,
 };
 use crate::policy::Permit;
 use crate::store::{Record, SealedStore, StoreEvent};
@@ -45,7 +45,8 @@ use decide::{Context, NewVault, SealBody, Step};
 use heads::{Head, WriteId};
 use index::{Index, Snapshot, VaultAddress};
 use lanes::Lanes;
-use objects::{ObjectChange, Value, VaultChange, body_place, ready_vault};
+use objects::{ObjectChange, Value, VaultChange, ready_vault};
+use read::Read;
 use seals::{Seals, random_id};
 
 pub use error::{Damage, Error};
@@ -104,8 +105,27 @@ impl Engine {
         }
     }
 
-    /// Does what was permitted. A change is durable, and in this engine's memory, before it is answered. The future may be
-    /// dropped at any time: the change is then made or not made, never half.
+    /// What memory alone says to a read. None for a change, and where the answer would be a refusal that has to be confirmed
+    /// first: [`Engine::perform`] then.
+    ///
+    /// # Errors
+    /// [`Error`]s that rest on no stored state.
+    pub fn recall(&self, permit: &Permit, now: Moment) -> Option<Result<Reply, Error>> {
+        let read = Read::of(permit.operation(), now.wall)?;
+        let snapshot = self.index.load();
+        if snapshot.rolled_back() {
+            return Some(Err(Error::StoreRolledBack));
+        }
+        let address = VaultAddress::of(permit.vault());
+        match read.answer(&self.seals, permit.vault(), &snapshot, &address, false) {
+            Err(error) if error.rests_on_state() => None,
+            told => Some(told),
+        }
+    }
+
+    /// Does what was permitted. A change is durable, and in this engine's memory, before it is answered; a refusal that
+    /// rests on stored state is confirmed. The future may be dropped at any time: the change is then made or not made, never
+    /// half.
     ///
     /// # Errors
     /// [`Error`].
@@ -115,23 +135,30 @@ impl Engine {
             return Err(Error::StoreRolledBack);
         }
         let now = now.wall;
-        // Changes are boxed so that a read, which is asked far more often, is a small future.
         match operation {
-            Operation::GetSecret { name, version } => self.get(&entry, &name, version, now).await,
-            Operation::ListSecrets(page) => self.list(&entry, &page).await,
-            Operation::ListSecretVersions { name, page } => self.list_versions(&entry, &name, &page).await,
-            Operation::ListDeletedSecrets(page) => self.list_deleted(&entry, &page).await,
-            Operation::GetDeletedSecret { name } => self.get_deleted(&entry, &name).await,
-            Operation::SetSecret(set) => self.set(&entry, set, now).boxed().await,
-            Operation::UpdateSecret(update) => self.update(&entry, &update, now).boxed().await,
-            Operation::DeleteSecret { name } => self.delete(&entry, &name, now).boxed().await,
-            Operation::RecoverSecret { name } => self.recover(&entry, &name, now).boxed().await,
-            Operation::PurgeSecret { name } => self.purge(&entry, &name, now).boxed().await,
-            Operation::EnsureVault(_) => self.ensure_vault(&entry, now).boxed().await,
-            Operation::EnsureGeneratedSecret(ensure) => {
-                self.ensure_generated(&entry, &ensure, now).boxed().await
+            Operation::GetSecret { name, version } => {
+                let read = Read::Get {
+                    name: &name,
+                    version,
+                    now,
+                };
+                self.tell(&entry, read).await
             }
-            Operation::DeleteOwned(delete) => self.delete_owned(&entry, &delete, now).boxed().await,
+            Operation::ListSecrets(page) => self.tell(&entry, Read::List(&page)).await,
+            Operation::ListSecretVersions { name, page } => {
+                let (name, page) = (&name, &page);
+                self.tell(&entry, Read::ListVersions { name, page }).await
+            }
+            Operation::ListDeletedSecrets(page) => self.tell(&entry, Read::ListDeleted(&page)).await,
+            Operation::GetDeletedSecret { name } => self.tell(&entry, Read::GetDeleted(&name)).await,
+            Operation::SetSecret(set) => self.set(&entry, set, now).await,
+            Operation::UpdateSecret(update) => self.update(&entry, &update, now).await,
+            Operation::DeleteSecret { name } => self.delete(&entry, &name, now).await,
+            Operation::RecoverSecret { name } => self.recover(&entry, &name, now).await,
+            Operation::PurgeSecret { name } => self.purge(&entry, &name, now).await,
+            Operation::EnsureVault(_) => self.ensure_vault(&entry, now).await,
+            Operation::EnsureGeneratedSecret(ensure) => self.ensure_generated(&entry, &ensure, now).await,
+            Operation::DeleteOwned(delete) => self.delete_owned(&entry, &delete, now).await,
         }
     }
 
@@ -220,81 +247,6 @@ impl Engine {
             }),
             reply => reply,
         })
-    }
-
-    async fn get(
-        &self,
-        entry: &VaultEntry,
-        name: &ObjectName,
-        version: Option<Version>,
-        now: UnixSeconds,
-    ) -> Result<Reply, Error> {
-        self.read(entry, Some(name), |snapshot, address, confirmed| {
-            let vault = ready_vault(snapshot, address, entry)?;
-            let object = vault.object(name.folded())?;
-            if object.is_none() && confirmed {
-                snapshot.check_readable(&self.seals.object_record(vault.head.uuid, name.folded())?)?;
-            }
-            let (head, found) = decide::get(object.map(|object| &object.head), name, version, now)?;
-            let place = body_place(head, found.id, found.order);
-            let value = self
-                .seals
-                .open_body(vault.head.uuid, &vault.key, &place, &found.body)?;
-            let secret = decide::secret(&head.name, found, vault.head.retention_days);
-            Ok(Reply::Secret(Secret {
-                value: Some(value),
-                ..secret
-            }))
-        })
-        .await
-    }
-
-    async fn list(&self, entry: &VaultEntry, page: &PageRequest) -> Result<Reply, Error> {
-        self.read(entry, None, |snapshot, address, _| {
-            let vault = ready_vault(snapshot, address, entry)?;
-            paging::secrets(&self.seals, vault, page).map(Reply::Page)
-        })
-        .await
-    }
-
-    async fn list_deleted(&self, entry: &VaultEntry, page: &PageRequest) -> Result<Reply, Error> {
-        self.read(entry, None, |snapshot, address, _| {
-            let vault = ready_vault(snapshot, address, entry)?;
-            paging::deleted(&self.seals, vault, page).map(Reply::DeletedPage)
-        })
-        .await
-    }
-
-    async fn get_deleted(&self, entry: &VaultEntry, name: &ObjectName) -> Result<Reply, Error> {
-        self.read(entry, Some(name), |snapshot, address, _| {
-            let vault = ready_vault(snapshot, address, entry)?;
-            let object = vault.object(name.folded())?;
-            let head = object.map(|object| &object.head);
-            decide::get_deleted(head, name, vault.head.retention_days).map(Reply::Deleted)
-        })
-        .await
-    }
-
-    async fn list_versions(
-        &self,
-        entry: &VaultEntry,
-        name: &ObjectName,
-        page: &PageRequest,
-    ) -> Result<Reply, Error> {
-        let listed = self
-            .read(entry, Some(name), |snapshot, address, _| {
-                let vault = ready_vault(snapshot, address, entry)?;
-                paging::versions(&self.seals, vault, name, page).map(Reply::Page)
-            })
-            .await;
-        match listed {
-            // As in Azure: a name that is not there has no versions.
-            Err(Error::SecretNotFound { .. }) => Ok(Reply::Page(Page {
-                items: Vec::new(),
-                next: None,
-            })),
-            listed => listed,
-        }
     }
 
     async fn update(
@@ -405,6 +357,13 @@ impl Engine {
             decide,
         };
         self.commit(&change).await
+    }
+
+    async fn tell(&self, entry: &VaultEntry, read: Read<'_>) -> Result<Reply, Error> {
+        let answer = |snapshot: &Snapshot, address: &VaultAddress, confirmed| {
+            read.answer(&self.seals, entry, snapshot, address, confirmed)
+        };
+        self.read(entry, read.name(), answer).await
     }
 
     /// Answers from memory; a refusal that rests on stored state only once a quorum read has confirmed it. `answer` is told

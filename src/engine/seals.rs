@@ -202,7 +202,7 @@ impl Seals {
 }
 
 fn body_name(place: &BodyPlace<'_>) -> String {
-    format!("{}/{}", place.name, place.version)
+    [place.name, "/", place.version.to_hex().as_str()].concat()
 }
 
 const fn body_header(vault: VaultUuid, key: &SealingKey, place: &BodyPlace<'_>) -> Header {

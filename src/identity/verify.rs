@@ -87,6 +87,39 @@ impl Identity {
         }
     }
 
+    /// The workload that shows this proof, where its connection's memory and this world suffice to judge it. None:
+    /// [`Identity::caller`] then.
+    ///
+    /// # Errors
+    /// [`Rejection`].
+    pub fn recall(
+        &self,
+        proof: &Proof<'_>,
+        liveness: &Liveness,
+        now: Moment,
+    ) -> Option<Result<Arc<Caller>, Rejection>> {
+        let Proof::Bearer { token, peer, memory } = *proof else {
+            return None;
+        };
+        let last = memory.get(&mac::sha256(token.as_bytes()), self.keys.generation())?;
+        let shown = Shown::From(peer);
+        let claims = &last.verified.claims;
+        let result = match judge::judge(claims, Purpose::Workload, shown, &self.settings, liveness, now) {
+            Ok(judged) => {
+                let pod = judged.pod.map(|pod| &**pod);
+                if !fits(&last.caller, pod, Some(peer.to_canonical())) {
+                    return None;
+                }
+                self.note(&judged, shown, now);
+                Ok(Arc::clone(&last.caller))
+            }
+            Err(Refused::Rejected(rejection)) => Err(self.noted_foreign(rejection)),
+            Err(Refused::PodUnknown) => return None,
+        };
+        self.metrics.token_checked(TokenCheck::Connection);
+        Some(self.counted(result))
+    }
+
     /// The workload that shows this proof.
     ///
     /// Touches memory alone, but for two cases: a key id that is not known asks for the keys (with a cooldown), and a pod
@@ -320,6 +353,11 @@ impl Identity {
     }
 
     fn noted(&self, judged: &Judged<'_>, shown: Shown<'_>, now: Moment) -> Option<Arc<PodFacts>> {
+        self.note(judged, shown, now);
+        judged.pod.cloned()
+    }
+
+    fn note(&self, judged: &Judged<'_>, shown: Shown<'_>, now: Moment) {
         if judged.address == Address::Unconfirmed {
             self.metrics.foreign_address(AddressFinding::Unconfirmed);
             if let (Some(pod), Shown::From(peer)) = (judged.pod, shown)
@@ -331,7 +369,6 @@ impl Identity {
                 );
             }
         }
-        judged.pod.cloned()
     }
 
     fn noted_foreign(&self, rejection: Rejection) -> Rejection {

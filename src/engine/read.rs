@@ -1,0 +1,102 @@
+//! Reads: what one state of memory answers.
+
+use super::decide;
+use super::index::{Snapshot, VaultAddress};
+use super::objects::{body_place, ready_vault};
+use super::seals::Seals;
+use super::{Error, paging};
+use crate::model::{
+    ObjectName, Operation, Page, PageRequest, Reply, Secret, UnixSeconds, VaultEntry, Version,
+};
+
+/// An operation that changes nothing.
+pub(super) enum Read<'a> {
+    Get {
+        name: &'a ObjectName,
+        version: Option<Version>,
+        now: UnixSeconds,
+    },
+    List(&'a PageRequest),
+    ListVersions {
+        name: &'a ObjectName,
+        page: &'a PageRequest,
+    },
+    ListDeleted(&'a PageRequest),
+    GetDeleted(&'a ObjectName),
+}
+
+impl<'a> Read<'a> {
+    /// None for a change.
+    pub(super) const fn of(operation: &'a Operation, now: UnixSeconds) -> Option<Self> {
+        Some(match operation {
+            Operation::GetSecret { name, version } => Self::Get {
+                name,
+                version: *version,
+                now,
+            },
+            Operation::ListSecrets(page) => Self::List(page),
+            Operation::ListSecretVersions { name, page } => Self::ListVersions { name, page },
+            Operation::ListDeletedSecrets(page) => Self::ListDeleted(page),
+            Operation::GetDeletedSecret { name } => Self::GetDeleted(name),
+            Operation::SetSecret(_)
+            | Operation::UpdateSecret(_)
+            | Operation::DeleteSecret { .. }
+            | Operation::RecoverSecret { .. }
+            | Operation::PurgeSecret { .. }
+            | Operation::EnsureVault(_)
+            | Operation::EnsureGeneratedSecret(_)
+            | Operation::DeleteOwned(_) => return None,
+        })
+    }
+
+    /// The one object that is asked for.
+    pub(super) const fn name(&self) -> Option<&'a ObjectName> {
+        match self {
+            Self::Get { name, .. } | Self::ListVersions { name, .. } | Self::GetDeleted(name) => Some(*name),
+            Self::List(_) | Self::ListDeleted(_) => None,
+        }
+    }
+
+    /// The answer of this state. `confirmed` says that a quorum read has just brought it up to date.
+    pub(super) fn answer(
+        &self,
+        seals: &Seals,
+        entry: &VaultEntry,
+        snapshot: &Snapshot,
+        address: &VaultAddress,
+        confirmed: bool,
+    ) -> Result<Reply, Error> {
+        let vault = ready_vault(snapshot, address, entry)?;
+        match *self {
+            Self::Get { name, version, now } => {
+                let object = vault.object(name.folded())?;
+                if object.is_none() && confirmed {
+                    snapshot.check_readable(&seals.object_record(vault.head.uuid, name.folded())?)?;
+                }
+                let (head, found) = decide::get(object.map(|object| &object.head), name, version, now)?;
+                let place = body_place(head, found.id, found.order);
+                let value = seals.open_body(vault.head.uuid, &vault.key, &place, &found.body)?;
+                let secret = decide::secret(&head.name, found, vault.head.retention_days);
+                Ok(Reply::Secret(Secret {
+                    value: Some(value),
+                    ..secret
+                }))
+            }
+            Self::List(page) => paging::secrets(seals, vault, page).map(Reply::Page),
+            Self::ListVersions { name, page } => match paging::versions(seals, vault, name, page) {
+                // As in Azure: a name that is not there has no versions.
+                Err(Error::SecretNotFound { .. }) if confirmed => Ok(Reply::Page(Page {
+                    items: Vec::new(),
+                    next: None,
+                })),
+                listed => listed.map(Reply::Page),
+            },
+            Self::ListDeleted(page) => paging::deleted(seals, vault, page).map(Reply::DeletedPage),
+            Self::GetDeleted(name) => {
+                let object = vault.object(name.folded())?;
+                let head = object.map(|object| &object.head);
+                decide::get_deleted(head, name, vault.head.retention_days).map(Reply::Deleted)
+            }
+        }
+    }
+}
