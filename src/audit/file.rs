@@ -184,17 +184,7 @@ impl LogFile {
         }
     }
 
-    fn sync_folder(&mut self) -> io::Result<()> {
-        if self.folder_changed {
-            File::open(&self.config.dir)?.sync_all()?;
-            self.folder_changed = false;
-        }
-        Ok(())
-    }
-}
-
-impl Sink for LogFile {
-    fn append(&mut self, lines: &[u8], reserve: u64, begun: bool) -> io::Result<Arc<dyn Durable>> {
+    fn try_append(&mut self, lines: &[u8], reserve: u64, begun: bool) -> io::Result<Arc<dyn Durable>> {
         let room = (lines.len() as u64).saturating_add(reserve);
         for _ in 0..3 {
             let len = self.current()?.len;
@@ -214,6 +204,25 @@ impl Sink for LogFile {
         Err(io::Error::other(
             "the audit log's file is replaced again and again",
         ))
+    }
+
+    fn sync_folder(&mut self) -> io::Result<()> {
+        if self.folder_changed {
+            File::open(&self.config.dir)?.sync_all()?;
+            self.folder_changed = false;
+        }
+        Ok(())
+    }
+}
+
+impl Sink for LogFile {
+    fn append(&mut self, lines: &[u8], reserve: u64, begun: bool) -> io::Result<Arc<dyn Durable>> {
+        let written = self.try_append(lines, reserve, begun);
+        if written.is_err() {
+            // What fails may not be the file of our name any more: the next attempt opens that one.
+            self.distrust();
+        }
+        written
     }
 
     fn distrust(&mut self) {

@@ -249,7 +249,9 @@ impl Appender {
         });
         let ending = self.kept.len() + batch.iter().filter_map(Message::outcome).count();
         let open = (self.begun.len() + coming.len()).saturating_sub(ending);
-        let reserve = u64::try_from(open * LONGEST).unwrap_or(u64::MAX);
+        // A log that could not be written heals once it has room for a line, and not by having nothing to write.
+        let next = usize::from(self.known == Some(false));
+        let reserve = u64::try_from((open + next) * LONGEST).unwrap_or(u64::MAX);
 
         self.fill(&batch);
         match self.sink.append(&self.buffer, reserve, false) {

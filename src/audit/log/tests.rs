@@ -254,6 +254,35 @@ impl Drop for SmallDisk {
 }
 
 #[tokio::test]
+async fn a_full_disk_that_is_taken_away_is_left_for_the_one_below() {
+    let Some(disk) = SmallDisk::mount(MountFlags::empty()) else {
+        eprintln!("skipped: nothing can be mounted here");
+        return;
+    };
+    let dir = disk.0.path();
+    let log = log_in(dir);
+    until(|| log.is_writable()).await;
+    let mut rest = std::fs::File::create(dir.join("filler")).unwrap();
+    io::copy(&mut io::repeat(0), &mut rest).unwrap_err();
+    let mut refused = false;
+    for _ in 0..2_000 {
+        refused |= log
+            .open(About::default(), &permit(set("new")), now())
+            .await
+            .is_err();
+    }
+    assert!(refused);
+    rustix::mount::unmount(dir, UnmountFlags::DETACH).unwrap();
+    until(|| log.is_writable()).await;
+    let entry = log
+        .open(About::default(), &permit(get("db")), now())
+        .await
+        .unwrap();
+    entry.close(&good(), now()).await.unwrap();
+    assert!(stages(&lines_in(dir)).contains(&"Complete Success".to_owned()));
+}
+
+#[tokio::test]
 async fn a_real_full_disk_fails_closed_keeps_its_promises_and_heals() {
     let Some(disk) = SmallDisk::mount(MountFlags::empty()) else {
         eprintln!("skipped: nothing can be mounted here");
@@ -289,6 +318,11 @@ async fn a_real_full_disk_fails_closed_keeps_its_promises_and_heals() {
         read = entry.close(&good(), now()).await;
     }
     assert_eq!(read, Err(AuditError::Unavailable));
+    // Nor does it count as healed because there is nothing to write for a while.
+    for _ in 0..12 {
+        assert!(!log.is_writable());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     // Everything that has begun finds room for its end.
     let changes = begun.len();
     for entry in begun {
