@@ -36,6 +36,8 @@ pub(super) enum Hint {
     Allow(&'static str),
     /// When to come again (`Retry-After`, in seconds).
     RetryAfter(u8),
+    /// The same, and elsewhere: this replica cannot, another one may, so the connection ends with the answer.
+    Elsewhere(u8),
     /// Not on this connection (`Connection: close`).
     Close,
 }
@@ -250,6 +252,7 @@ impl From<Refusal> for Fault {
         let (code, inner) = codes(refusal.reason);
         let hint = match (refusal.kind(), refusal.retry_after()) {
             (Kind::Unauthenticated, _) => Hint::Challenge,
+            (_, Some(seconds)) if refusal.is_of_this_replica() => Hint::Elsewhere(seconds),
             (_, Some(seconds)) => Hint::RetryAfter(seconds),
             (_, None) => Hint::None,
         };

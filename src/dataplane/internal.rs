@@ -113,6 +113,8 @@ struct Refused {
     status: StatusCode,
     kind: Kind,
     message: String,
+    /// This replica cannot, another one may: the connection ends with the answer.
+    elsewhere: bool,
 }
 
 impl Refused {
@@ -121,6 +123,7 @@ impl Refused {
             status,
             kind,
             message,
+            elsewhere: false,
         }
     }
 }
@@ -128,8 +131,12 @@ impl Refused {
 impl From<gate::Refusal> for Refused {
     fn from(refusal: gate::Refusal) -> Self {
         let kind = refusal.kind();
+        let elsewhere = refusal.is_of_this_replica();
         let fault = Fault::from(refusal);
-        Self::new(fault.status, kind, fault.message.into_owned())
+        Self {
+            elsewhere,
+            ..Self::new(fault.status, kind, fault.message.into_owned())
+        }
     }
 }
 
@@ -168,7 +175,11 @@ impl Face for InternalFace {
                 status,
                 kind,
                 message,
+                elsewhere,
             }) => {
+                if elsewhere {
+                    visitor.leaving.cancel();
+                }
                 let body = serde_json::to_vec(&ActionRefusal { kind, message }).unwrap_or_default();
                 (status, Content::Whole(Some(body.into())))
             }

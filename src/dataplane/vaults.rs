@@ -138,6 +138,10 @@ impl Face for VaultFace {
             Hint::RetryAfter(seconds) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(u16::from(seconds)));
             }
+            Hint::Elsewhere(seconds) => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(u16::from(seconds)));
+                visitor.leaving.cancel();
+            }
             Hint::Close => {
                 if parts.version < Version::HTTP_2 {
                     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -178,6 +178,12 @@ impl Refusal {
         }
     }
 
+    /// Whether another replica may well do what this one refuses: it is not ready either.
+    #[must_use]
+    pub const fn is_of_this_replica(&self) -> bool {
+        matches!(self.reason, Reason::OutOfStanding | Reason::AuditUnavailable)
+    }
+
     pub(super) fn missing_token() -> Self {
         Self::from(Rejection::Missing)
     }

@@ -1,10 +1,11 @@
 //! Secrets over the wire: what is set can be read, listed, changed and deleted as in Azure.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Rig;
+use super::{Rig, request};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_lives_as_in_azure() {
@@ -211,4 +212,32 @@ async fn a_link_is_good_for_its_own_list_alone() {
         );
     }
     rig.dev.stop().await;
+}
+
+#[tokio::test]
+async fn a_replica_that_can_do_nothing_on_record_ends_the_connection_so_that_a_retry_finds_another() {
+    let rig = Rig::start().await;
+    rig.set("db", "value").await;
+    let reader = rig.token("reader");
+    let get = request(
+        "GET",
+        "/secrets/db?api-version=7.4",
+        &rig.host(),
+        Some(&reader),
+        b"",
+    );
+    let mut connection = rig.connect().await;
+    assert_eq!(connection.ask(&get).await.unwrap().status, 200);
+
+    let (dir, kept) = (rig.audit_dir(), rig.audit_dir().with_extension("kept"));
+    std::fs::rename(&dir, &kept).unwrap();
+    std::fs::write(&dir, "no folder").unwrap();
+    let refused = connection.ask(&get).await.unwrap();
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    assert!(!String::from_utf8_lossy(&refused.body).contains("value\":"));
+    assert!(connection.is_closed_within(Duration::from_secs(1)).await);
+
+    std::fs::remove_file(&dir).unwrap();
+    std::fs::rename(&kept, &dir).unwrap();
+    assert_eq!(rig.connect().await.ask(&get).await.unwrap().status, 200);
 }

@@ -96,10 +96,15 @@ impl Over {
 
 impl Drop for Over {
     fn drop(&mut self) {
+        // `umount --namespace` looks for the folder before it enters; setns (308) and umount2 (166, MNT_DETACH) do not.
         let process = self.0;
-        let _ = on_node(&format!(
-            "umount --lazy --namespace /proc/{process}/ns/mnt {FOLDER}"
-        ));
+        let command = format!(
+            r#"perl -e 'open(my $ns, "<", "/proc/{process}/ns/mnt") or die "open: $!";
+            syscall(308, fileno($ns), 0x20000) == 0 or die "setns: $!";
+            my $folder = "{FOLDER}"; syscall(166, $folder, 2) == 0 or die "umount2: $!"'"#
+        );
+        let said = on_node(&command).expect("a node");
+        assert!(said.success || std::thread::panicking(), "{}", said.stderr);
     }
 }
 
