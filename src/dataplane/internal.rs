@@ -169,19 +169,16 @@ impl Face for InternalFace {
     ) -> Response<Answer> {
         let under_way = visitor.pulse.begin();
         let (parts, body) = request.into_parts();
-        let (status, content) = match self.respond(&visitor, &parts, body).await {
-            Ok(content) => (StatusCode::OK, content),
+        let (status, content, elsewhere) = match self.respond(&visitor, &parts, body).await {
+            Ok(content) => (StatusCode::OK, content, false),
             Err(Refused {
                 status,
                 kind,
                 message,
                 elsewhere,
             }) => {
-                if elsewhere {
-                    visitor.leaving.cancel();
-                }
                 let body = serde_json::to_vec(&ActionRefusal { kind, message }).unwrap_or_default();
-                (status, Content::Whole(Some(body.into())))
+                (status, Content::Whole(Some(body.into())), elsewhere)
             }
         };
         let json = matches!(content, Content::Whole(_));
@@ -190,6 +187,9 @@ impl Face for InternalFace {
             _under_way: under_way,
         });
         *response.status_mut() = status;
+        if elsewhere {
+            visitor.dismiss(parts.version, response.headers_mut());
+        }
         if json {
             response.headers_mut().insert(header::CONTENT_TYPE, JSON);
         }

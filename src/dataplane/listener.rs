@@ -10,7 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -42,6 +42,18 @@ pub(super) struct Visitor<M> {
     pub(super) pulse: Arc<Pulse>,
     /// Cancelled when the connection is to end: streams that never end by themselves do so now.
     pub(super) leaving: CancellationToken,
+}
+
+impl<M> Visitor<M> {
+    /// Ends the connection with this answer. With HTTP/1 the answer has to say so, or the client sends its next request into
+    /// a connection that closes.
+    pub(super) fn dismiss(&self, version: Version, headers: &mut HeaderMap) {
+        if version < Version::HTTP_2 {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        } else {
+            self.leaving.cancel();
+        }
+    }
 }
 
 /// What answers requests.

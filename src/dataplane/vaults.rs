@@ -140,7 +140,7 @@ impl Face for VaultFace {
             }
             Hint::Elsewhere(seconds) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(u16::from(seconds)));
-                visitor.leaving.cancel();
+                visitor.dismiss(parts.version, headers);
             }
             Hint::Close => {
                 if parts.version < Version::HTTP_2 {

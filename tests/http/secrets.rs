@@ -234,6 +234,7 @@ async fn a_replica_that_can_do_nothing_on_record_ends_the_connection_so_that_a_r
     std::fs::write(&dir, "no folder").unwrap();
     let refused = connection.ask(&get).await.unwrap();
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    assert_eq!(refused.header("connection"), Some("close"));
     assert!(!String::from_utf8_lossy(&refused.body).contains("value\":"));
     assert!(connection.is_closed_within(Duration::from_secs(1)).await);
 

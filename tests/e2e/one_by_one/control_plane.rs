@@ -245,8 +245,16 @@ fn while_etcd_is_full_reads_go_on_and_writes_say_why_not() {
 }
 
 const MANIFEST: &str = "/etc/kubernetes/manifests/etcd.yaml";
-const ETCDCTL: &str = "etcdctl --cacert /etc/kubernetes/pki/etcd/ca.crt --cert /etc/kubernetes/pki/etcd/server.crt \
-    --key /etc/kubernetes/pki/etcd/server.key";
+/// Where etcd's own client finds its way.
+const ETCDCTL: [&str; 7] = [
+    "etcdctl",
+    "--cacert",
+    "/etc/kubernetes/pki/etcd/ca.crt",
+    "--cert",
+    "/etc/kubernetes/pki/etcd/server.crt",
+    "--key",
+    "/etc/kubernetes/pki/etcd/server.key",
+];
 
 /// etcd has less room than it uses until this is dropped.
 struct Full;
@@ -263,24 +271,24 @@ impl Full {
         said.ok();
         control_plane_answers();
         // The alarm is raised by the first write that finds no room.
-        for _ in 0..300 {
-            if etcdctl("alarm list").stdout.contains("NOSPACE") {
+        for _ in 0..100 {
+            if etcdctl(&["alarm", "list"]).stdout.contains("NOSPACE") {
                 return Some(full);
             }
             std::thread::sleep(Duration::from_millis(200));
         }
-        panic!("etcd is not full: {}", etcdctl("endpoint status -w json").stdout);
+        panic!(
+            "etcd is not full: {}",
+            etcdctl(&["endpoint", "status", "-w", "json"]).stdout
+        );
     }
 }
 
-fn etcdctl(command: &str) -> Said {
-    let node = std::env::var("STRONGROOM_NODE").unwrap();
-    let pod = format!("etcd-{node}");
-    let command = format!("{ETCDCTL} {command}");
-    kubectl(
-        &["-n", "kube-system", "exec", &pod, "--", "sh", "-c", &command],
-        None,
-    )
+/// In etcd's container, which has no shell.
+fn etcdctl(command: &[&str]) -> Said {
+    let pod = format!("etcd-{}", std::env::var("STRONGROOM_NODE").unwrap());
+    let exec = ["-n", "kube-system", "exec", &pod, "--"];
+    kubectl(&[&exec, ETCDCTL.as_slice(), command].concat(), None)
 }
 
 impl Drop for Full {
@@ -289,8 +297,8 @@ impl Drop for Full {
             "mv /etc/kubernetes/etcd.before {MANIFEST}; pkill -KILL -x etcd"
         ));
         control_plane_answers();
-        for _ in 0..300 {
-            if etcdctl("alarm disarm").success && etcdctl("alarm list").stdout.trim().is_empty() {
+        for _ in 0..100 {
+            if etcdctl(&["alarm", "disarm"]).success && etcdctl(&["alarm", "list"]).stdout.trim().is_empty() {
                 return;
             }
             std::thread::sleep(Duration::from_millis(200));
