@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The tests on the real cluster: what users get, side by side, a namespace each; then, one by one, what a part does with
 # a real API server (how fresh it is, which nothing beside it may disturb), and those that break things. An argument
-# picks tests by a part of their name.
+# picks tests by a part of their name, those that take minutes too.
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 source "$REPO/hack/lib/rust.sh"
@@ -14,12 +14,22 @@ eval "$("$REPO/hack/env.sh")"
 export STRONGROOM_E2E_IMAGE=$client
 cd "$REPO"
 began=$(date +%s)
+groups=(e2e::side_by_side cluster e2e::one_by_one)
+slow=(--skip slow::)
+if [ -n "${1:-}" ]; then
+	groups+=(e2e::slow)
+	slow=()
+fi
 run_group() {
-	cargo test --quiet --locked --test integration -- --ignored "$1::$3" \
-		--skip cluster::slow:: --test-threads "$2" --nocapture
+	local others=() other
+	for other in e2e::side_by_side cluster e2e::one_by_one e2e::slow; do
+		[ "$other" = "$1" ] || others+=(--skip "$other::")
+	done
+	cargo test --quiet --locked --test integration -- --ignored "${3:-$1::}" \
+		"${others[@]}" "${slow[@]}" --test-threads "$2" --nocapture
 }
 
-for group in e2e::side_by_side cluster e2e::one_by_one; do
+for group in "${groups[@]}"; do
 	step "tests on the cluster: $group"
 	threads=1
 	[ "$group" != e2e::side_by_side ] || threads=3

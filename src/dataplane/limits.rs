@@ -51,7 +51,8 @@ impl Limits {
             handshake: Duration::from_secs(10),
             head: Duration::from_secs(10),
             body: Duration::from_secs(10),
-            answer: Duration::from_secs(30),
+            // Clients give up sooner or later, most not before 15 s.
+            answer: Duration::from_secs(12),
             unread: Duration::from_secs(30),
             stuck: Some(Duration::from_secs(90)),
             idle_unknown: Duration::from_secs(15),

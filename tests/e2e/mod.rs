@@ -10,3 +10,4 @@
 pub(crate) mod harness;
 mod one_by_one;
 mod side_by_side;
+mod slow;

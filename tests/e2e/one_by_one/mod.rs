@@ -2,13 +2,11 @@
 
 mod audit;
 mod canary;
-mod control_plane;
 mod destruction;
 mod kills;
 mod records;
 mod rolling;
 mod root_key;
-mod weather;
 
 use std::time::Duration;
 
@@ -16,7 +14,7 @@ use crate::e2e::harness::{RELEASE, Said, kubectl, run};
 
 /// Strongroom is whole again.
 #[track_caller]
-fn all_ready() {
+pub(super) fn all_ready() {
     for what in ["statefulset", "deployment", "daemonset"] {
         let names = kubectl(&["-n", RELEASE, "get", what, "-o", "name"], None).ok();
         for name in names.lines() {
@@ -59,7 +57,7 @@ fn process(pod: &str) -> Option<u32> {
 }
 
 /// Names of the pods of one of our parts.
-fn pods(component: &str) -> Vec<String> {
+pub(super) fn pods(component: &str) -> Vec<String> {
     let selector = format!("app.kubernetes.io/component={component}");
     let said = kubectl(
         &[
@@ -79,10 +77,10 @@ fn pods(component: &str) -> Vec<String> {
 }
 
 /// The chart of this tree.
-const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/strongroom");
+pub(super) const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/strongroom");
 
 /// helm in the release's namespace.
-fn helm(arguments: &[&str], input: Option<&str>) -> Said {
+pub(super) fn helm(arguments: &[&str], input: Option<&str>) -> Said {
     let mut all = vec!["--namespace", RELEASE];
     all.extend(arguments);
     run("helm", &all, input)
@@ -113,7 +111,7 @@ fn metric(pod: &str, name: &str) -> Option<f64> {
 }
 
 /// How often each container of ours was restarted.
-fn restarts() -> String {
+pub(super) fn restarts() -> String {
     let path =
         "jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[*].restartCount}\n{end}";
     kubectl(

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::weather::{Away, Weather, between, control_plane_answers, tally};
-use super::{all_ready, restarts};
 use crate::e2e::harness::{RELEASE, Said, eventually, kubectl, on_node, tenant};
+use crate::e2e::one_by_one::{all_ready, restarts};
 
 #[test]
 #[ignore = "needs a cluster"]
