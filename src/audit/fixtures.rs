@@ -32,7 +32,7 @@ pub(super) fn vault() -> Arc<VaultEntry> {
         },
         uid: Uid::new("uid-of-demo"),
         namespace_uid: Uid::new("uid-of-shop"),
-        settings: VaultSettings { retention_days: 90 },
+        settings: VaultSettings::default(),
     })
 }
 

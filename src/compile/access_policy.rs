@@ -183,7 +183,7 @@ mod tests {
             id: vault(),
             uid: Uid::new("v"),
             namespace_uid: Uid::new("n"),
-            settings: VaultSettings { retention_days: 90 },
+            settings: VaultSettings::default(),
         };
         let operation = Operation::GetSecret {
             name: ObjectName::parse("x").unwrap(),

@@ -2,10 +2,7 @@
 
 use super::{Unusable, exact_vault_name, namespace};
 use crate::crd;
-use crate::model::{Uid, VaultEntry, VaultId, VaultSettings};
-
-/// Azure's default of `softDeleteRetentionInDays`.
-const DEFAULT_RETENTION_DAYS: u16 = 90;
+use crate::model::{OutsideValidity, Uid, VaultEntry, VaultId, VaultSettings};
 
 /// What a `Vault` says, as far as requests depend on it. `namespace_uid` is the UID of its namespace.
 ///
@@ -27,20 +24,37 @@ pub fn vault(vault: &crd::Vault, namespace_uid: &Uid) -> Result<VaultEntry, Unus
         .as_ref()
         .and_then(|soft_delete| soft_delete.retention_days)
     {
-        None => DEFAULT_RETENTION_DAYS,
-        Some(days) => u16::try_from(days)
-            .ok()
-            .filter(|days| (7..=90).contains(days))
-            .ok_or(Unusable::Value {
-                field: "spec.softDelete.retentionDays",
-                allowed: "7 to 90",
-            })?,
+        None => None,
+        Some(days) => Some(
+            u16::try_from(days)
+                .ok()
+                .filter(|days| (7..=90).contains(days))
+                .ok_or(Unusable::Value {
+                    field: "spec.softDelete.retentionDays",
+                    allowed: "7 to 90",
+                })?,
+        ),
+    };
+    let outside_validity = match vault.spec.outside_validity.as_deref() {
+        None => None,
+        Some("Deny") => Some(OutsideValidity::Deny),
+        Some("Allow") => Some(OutsideValidity::Allow),
+        Some(_) => {
+            return Err(Unusable::Value {
+                field: "spec.outsideValidity",
+                allowed: "Deny or Allow",
+            });
+        }
     };
     Ok(VaultEntry {
         id,
         uid: Uid::new(uid),
         namespace_uid: namespace_uid.clone(),
-        settings: VaultSettings { retention_days },
+        settings: VaultSettings {
+            retention_days,
+            purge_protection: vault.spec.purge_protection,
+            outside_validity,
+        },
     })
 }
 
@@ -59,14 +73,27 @@ mod tests {
     }
 
     #[test]
-    fn a_vault_keeps_what_is_deleted_for_ninety_days_unless_it_says_otherwise() {
-        for (spec, days) in [
-            ("{}", 90),
-            ("{softDelete: {}}", 90),
-            ("{softDelete: {retentionDays: 7}}", 7),
+    fn what_a_vault_leaves_out_is_left_to_its_head() {
+        let settings = |retention_days, purge_protection, outside_validity| VaultSettings {
+            retention_days,
+            purge_protection,
+            outside_validity,
+        };
+        for (spec, expected) in [
+            ("{}", settings(None, None, None)),
+            ("{softDelete: {}}", settings(None, None, None)),
+            ("{softDelete: {retentionDays: 7}}", settings(Some(7), None, None)),
+            (
+                "{purgeProtection: true, outsideValidity: Allow}",
+                settings(None, Some(true), Some(OutsideValidity::Allow)),
+            ),
+            (
+                "{purgeProtection: false, outsideValidity: Deny}",
+                settings(None, Some(false), Some(OutsideValidity::Deny)),
+            ),
         ] {
             let entry = compiled(spec).unwrap();
-            assert_eq!(entry.settings.retention_days, days, "{spec}");
+            assert_eq!(entry.settings, expected, "{spec}");
             assert_eq!(entry.id.to_string(), "shop/demo");
             assert_eq!((entry.uid.as_str(), entry.namespace_uid.as_str()), ("u1", "n1"));
         }
@@ -77,6 +104,10 @@ mod tests {
         for days in [-1, 0, 6, 91, 70_000] {
             let entry = compiled(&format!("{{softDelete: {{retentionDays: {days}}}}}"));
             assert!(matches!(entry, Err(Unusable::Value { .. })), "{days}");
+        }
+        for said in ["allow", "Sometimes", "''"] {
+            let entry = compiled(&format!("{{outsideValidity: {said}}}"));
+            assert!(matches!(entry, Err(Unusable::Value { .. })), "{said}");
         }
         for name in ["ab", "Demo", "a--b", "a.b", "1abc"] {
             let mut resource =

@@ -41,6 +41,8 @@ pub enum ConditionType {
     LimitExceeded,
     /// The object of a `Secret` was deleted through the API and is not made again. There only while true.
     Deleted,
+    /// A `Vault` says something that holds otherwise in the vault and can't be changed there. There only while true.
+    SettingKept,
     /// Somebody else owns what this object would make. There only while true.
     Conflict,
     /// Stored records of a vault were changed, moved, put back or deleted, and are refused. There only while true.
@@ -62,6 +64,7 @@ impl ConditionType {
             Self::Stalled => "Stalled",
             Self::LimitExceeded => "LimitExceeded",
             Self::Deleted => "Deleted",
+            Self::SettingKept => "SettingKept",
             Self::Conflict => "Conflict",
             Self::RecordsDamaged => "RecordsDamaged",
             Self::GuardMissing => "GuardMissing",

@@ -43,10 +43,23 @@ use super::Condition;
 #[x_kube(validation = Rule::new(
     "self.?softDelete.?retentionDays.orValue(90) == oldSelf.?softDelete.?retentionDays.orValue(90)")
     .message("softDelete.retentionDays can't be changed once the vault exists (Azure Key Vault's rule)"))]
+#[x_kube(validation = Rule::new(
+    "!oldSelf.?purgeProtection.orValue(false) || self.?purgeProtection.orValue(false)")
+    .message("purgeProtection can't be switched off (Azure Key Vault's rule)"))]
 pub struct VaultSpec {
     /// What happens to secrets that are deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub soft_delete: Option<SoftDelete>,
+    /// Whether nothing that is deleted can be purged before its `softDelete.retentionDays` are over, by anybody. Once
+    /// true it stays true. Default: false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub purge_protection: Option<bool>,
+    /// Whether a secret is read before its `nbf` and from its `exp` on. `Deny`: the answer is 403 until its dates are
+    /// changed. `Allow`: it is read, and the dates inform, as in Azure. Left out: as it was said last; `Deny` in a new
+    /// vault. Who names it needs the verb `grant` on the vault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["Deny", "Allow"]))]
+    pub outside_validity: Option<String>,
 }
 
 /// Soft delete: it is always on, as in Azure.
@@ -81,9 +94,10 @@ pub struct VaultStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_expiry: Option<Time>,
     /// `Ready`: the vault answers at its address. `Stalled`: a person must act. `Conflict`: a Service of the vault's
-    /// name belongs to somebody else. `RecordsDamaged`: stored records of this vault are refused, since somebody changed,
-    /// moved, put back or deleted them. `GuardMissing`, `RootKeyNotEscrowed`, `AuditNotDurable`: what concerns every
-    /// vault of this cluster. These a cluster administrator can mend; the message says how.
+    /// name belongs to somebody else. `SettingKept`: the spec says something that can't be changed in the vault.
+    /// `RecordsDamaged`: stored records of this vault are refused, since somebody changed, moved, put back or deleted
+    /// them. `GuardMissing`, `RootKeyNotEscrowed`, `AuditNotDurable`: what concerns every vault of this cluster. These
+    /// four a cluster administrator can mend; the message says how.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

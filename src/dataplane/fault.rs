@@ -227,6 +227,8 @@ const fn codes(reason: Reason) -> (&'static str, Option<&'static str>) {
         Reason::SecretDisabled => ("Forbidden", Some("SecretDisabled")),
         Reason::SecretNotYetValid => ("Forbidden", Some("SecretNotYetValid")),
         Reason::SecretExpired => ("Forbidden", Some("SecretExpired")),
+        // Which inner code Azure has here is not documented.
+        Reason::PurgeProtected => ("Forbidden", None),
         Reason::NoSuchVault => ("VaultNotFound", None),
         Reason::SecretNotFound | Reason::SecretVersionNotFound | Reason::DeletedSecretNotFound => {
             ("SecretNotFound", None)

@@ -131,7 +131,7 @@ async fn send(frames: &mpsc::Sender<Bytes>, frame: &SummaryFrame) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Namespace, VaultName};
+    use crate::model::{Namespace, VaultName, VaultRules, VaultSettings};
 
     fn summary(name: &str, secrets: u64) -> VaultSummary {
         let vault = VaultId {
@@ -140,6 +140,7 @@ mod tests {
         };
         VaultSummary {
             vault,
+            rules: Some(VaultRules::of(&VaultSettings::default())),
             secrets,
             deleted_secrets: 0,
             next_expiry: None,

@@ -54,6 +54,12 @@ pub enum Error {
         /// The name asked for.
         name: ObjectName,
     },
+    /// The vault's purge protection is on.
+    #[error(
+        "Operation \"purge\" is not allowed because purge protection is enabled for this vault. The secret is purged by \
+         itself after the retention period has passed."
+    )]
+    PurgeProtected,
     /// Longer than [`crate::engine::MAX_VALUE`].
     #[error("The secret's value is longer than 25 KB.")]
     ValueTooLarge,
@@ -163,7 +169,9 @@ impl Error {
             Self::SecretNotFound { .. }
             | Self::SecretVersionNotFound { .. }
             | Self::DeletedSecretNotFound { .. } => Kind::NotFound,
-            Self::SecretDisabled | Self::SecretNotYetValid | Self::SecretExpired => Kind::Denied,
+            Self::SecretDisabled | Self::SecretNotYetValid | Self::SecretExpired | Self::PurgeProtected => {
+                Kind::Denied
+            }
             Self::ObjectIsDeletedButRecoverable { .. } | Self::ObjectIsBeingDeleted { .. } => Kind::Conflict,
             Self::ValueTooLarge
             | Self::ContentTypeTooLong
@@ -204,6 +212,7 @@ impl Error {
             | Self::SecretExpired
             | Self::ObjectIsDeletedButRecoverable { .. }
             | Self::ObjectIsBeingDeleted { .. }
+            | Self::PurgeProtected
             | Self::HeadTooLarge { .. }
             | Self::TooManyVersions { .. }
             | Self::VaultNotReady { .. }

@@ -335,12 +335,12 @@ impl Engine {
         D: Fn(Option<&Head>, &Context, &SealBody<'_>) -> Result<Step<Head>, Error> + Sync,
     {
         let ready = |snapshot: &Snapshot, address: &VaultAddress, _| {
-            ready_vault(snapshot, address, entry).map(|vault| (vault.head.uuid, vault.head.retention_days))
+            ready_vault(snapshot, address, entry).map(|vault| (vault.head.uuid, vault.head.rules))
         };
-        let (vault, retention_days) = self.read(entry, None, ready).await?;
+        let (vault, rules) = self.read(entry, None, ready).await?;
         let context = Context {
             now,
-            retention_days,
+            rules,
             max_versions: self.quotas.versions,
             write: WriteId(random_id()?),
             version: Version(random_id()?),

@@ -80,7 +80,7 @@ where
     fn decide(&self, snapshot: &Snapshot, head: Option<&Head>) -> Result<Step<Head>, Error> {
         let vault = self.vault(snapshot)?;
         let context = Context {
-            retention_days: vault.head.retention_days,
+            rules: vault.head.rules,
             ..self.context
         };
         (self.decide)(head, &context, &|place| self.seal_body(vault, place))

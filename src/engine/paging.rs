@@ -29,7 +29,7 @@ pub(super) fn secrets(
     by_name(seals, vault, SECRETS, request, |object| {
         let secret = object.head.live_secret()?;
         let newest = secret.versions.newest();
-        Some(item(&object.head.name, newest, None, vault.head.retention_days))
+        Some(item(&object.head.name, newest, None, vault.head.rules))
     })
 }
 
@@ -41,12 +41,7 @@ pub(super) fn deleted(
 ) -> Result<Page<DeletedItem>, Error> {
     by_name(seals, vault, DELETED, request, |object| {
         let (secret, deleted) = object.head.deleted_secret()?;
-        Some(deleted_item(
-            &object.head.name,
-            secret,
-            deleted,
-            vault.head.retention_days,
-        ))
+        Some(deleted_item(&object.head.name, secret, deleted, vault.head.rules))
     })
 }
 
@@ -111,7 +106,7 @@ pub(super) fn versions(
     let mut items = Vec::with_capacity(limit);
     let mut last = None;
     for entry in entries.by_ref().take(limit) {
-        items.push(item(&head.name, entry, Some(entry.id), vault.head.retention_days));
+        items.push(item(&head.name, entry, Some(entry.id), vault.head.rules));
         last = Some(entry.order);
     }
     let next = match (entries.peek(), last) {

@@ -19,6 +19,9 @@ impl Engine {
         name: &ObjectName,
         now: UnixSeconds,
     ) -> Result<Reply, Error> {
+        // Whether the vault is protected against this is asked of the store, not of a memory that may lag.
+        self.refresh(&self.seals.vault_record(&entry.namespace_uid, &entry.id.name)?)
+            .await?;
         let mark =
             |head: Option<&Head>, context: &Context, _: &SealBody<'_>| decide::purge(head, name, context);
         self.change(entry, name, Value::None, now, mark).await?;

@@ -73,10 +73,12 @@ impl<'a> Read<'a> {
                 if object.is_none() && confirmed {
                     snapshot.check_readable(&seals.object_record(vault.head.uuid, name.folded())?)?;
                 }
-                let (head, found) = decide::get(object.map(|object| &object.head), name, version, now)?;
+                let outside = vault.head.rules.outside_validity;
+                let (head, found) =
+                    decide::get(object.map(|object| &object.head), name, version, now, outside)?;
                 let place = body_place(head, found.id, found.order);
                 let value = seals.open_body(vault.head.uuid, &vault.key, &place, &found.body)?;
-                let secret = decide::secret(&head.name, found, vault.head.retention_days);
+                let secret = decide::secret(&head.name, found, vault.head.rules);
                 Ok(Reply::Secret(Secret {
                     value: Some(value),
                     ..secret
@@ -95,7 +97,7 @@ impl<'a> Read<'a> {
             Self::GetDeleted(name) => {
                 let object = vault.object(name.folded())?;
                 let head = object.map(|object| &object.head);
-                decide::get_deleted(head, name, vault.head.retention_days).map(Reply::Deleted)
+                decide::get_deleted(head, name, vault.head.rules).map(Reply::Deleted)
             }
         }
     }

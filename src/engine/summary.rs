@@ -27,6 +27,7 @@ pub(super) fn summaries(snapshot: &Snapshot, now: UnixSeconds) -> Vec<VaultSumma
 fn summary(vault: &Vault, now: UnixSeconds) -> VaultSummary {
     let mut summary = VaultSummary {
         vault: vault.head.id.clone(),
+        rules: Some(vault.head.rules),
         secrets: 0,
         deleted_secrets: 0,
         next_expiry: None,

@@ -35,6 +35,7 @@ pub enum Reason {
     SecretDisabled,
     SecretNotYetValid,
     SecretExpired,
+    PurgeProtected,
     ObjectIsDeletedButRecoverable,
     ObjectIsBeingDeleted,
     OutOfLimits,
@@ -71,7 +72,8 @@ impl Reason {
             | Self::NotOnList
             | Self::SecretDisabled
             | Self::SecretNotYetValid
-            | Self::SecretExpired => Kind::Denied,
+            | Self::SecretExpired
+            | Self::PurgeProtected => Kind::Denied,
             Self::NoSuchVault
             | Self::SecretNotFound
             | Self::SecretVersionNotFound
@@ -116,6 +118,7 @@ impl Reason {
             Self::SecretDisabled => "SecretDisabled",
             Self::SecretNotYetValid => "SecretNotYetValid",
             Self::SecretExpired => "SecretExpired",
+            Self::PurgeProtected => "PurgeProtected",
             Self::ObjectIsDeletedButRecoverable => "ObjectIsDeletedButRecoverable",
             Self::ObjectIsBeingDeleted => "ObjectIsBeingDeleted",
             Self::OutOfLimits => "OutOfLimits",
@@ -289,6 +292,7 @@ impl From<engine::Error> for Refusal {
             Error::SecretDisabled => Reason::SecretDisabled,
             Error::SecretNotYetValid => Reason::SecretNotYetValid,
             Error::SecretExpired => Reason::SecretExpired,
+            Error::PurgeProtected => Reason::PurgeProtected,
             Error::ObjectIsDeletedButRecoverable { .. } => Reason::ObjectIsDeletedButRecoverable,
             Error::ObjectIsBeingDeleted { .. } => Reason::ObjectIsBeingDeleted,
             Error::ValueTooLarge

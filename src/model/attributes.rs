@@ -42,26 +42,22 @@ pub struct AttributesChange {
 pub enum RecoveryLevel {
     /// 90 days, and a purge may come earlier.
     RecoverablePurgeable,
+    /// 90 days, and no purge before.
+    Recoverable,
     /// 7 to 89 days, and a purge may come earlier.
     CustomizedRecoverablePurgeable,
+    /// 7 to 89 days, and no purge before.
+    CustomizedRecoverable,
 }
 
 impl RecoveryLevel {
-    /// The level of a vault with this retention.
-    #[must_use]
-    pub const fn of_retention(days: u16) -> Self {
-        if days >= 90 {
-            Self::RecoverablePurgeable
-        } else {
-            Self::CustomizedRecoverablePurgeable
-        }
-    }
-
     /// Azure's text.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::RecoverablePurgeable => "Recoverable+Purgeable",
+            Self::Recoverable => "Recoverable",
+            Self::CustomizedRecoverable => "CustomizedRecoverable",
             Self::CustomizedRecoverablePurgeable => "CustomizedRecoverable+Purgeable",
         }
     }

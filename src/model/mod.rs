@@ -25,4 +25,4 @@ pub use operation::{
 pub use reply::{DeletedItem, DeletedSecret, OwnedSecret, Page, Reply, Secret, SecretItem, VaultSummary};
 pub use secret_bytes::SecretBytes;
 pub use time::{Clock, Moment, UnixSeconds};
-pub use vault::{VaultEntry, VaultSettings};
+pub use vault::{OutsideValidity, VaultEntry, VaultRules, VaultSettings};

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Attributes, ObjectName, Owner, RootKeyCare, SecretBytes, Tags, UnixSeconds, VaultId, Version};
+use super::{
+    Attributes, ObjectName, Owner, RootKeyCare, SecretBytes, Tags, UnixSeconds, VaultId, VaultRules, Version,
+};
 
 /// The answer to an [`super::Operation`].
 #[derive(Debug)]
@@ -121,4 +123,6 @@ pub struct VaultSummary {
     pub refused: bool,
     /// How the key that opens it is cared for; none before that was looked at.
     pub root_key: Option<RootKeyCare>,
+    /// What holds in it, where that is told.
+    pub rules: Option<VaultRules>,
 }

@@ -123,6 +123,7 @@ mod tests {
     /// What is told of a vault that is whole.
     fn whole() -> Counts {
         Counts {
+            rules: None,
             secrets: 1,
             deleted_secrets: 0,
             next_expiry: None,

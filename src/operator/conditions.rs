@@ -25,6 +25,8 @@ pub(super) enum Reason {
     ServiceConflict,
     /// A ConfigMap of the trust bundle's name belongs to somebody else.
     TrustBundleConflict,
+    /// The vault was made with other settings, which can't be changed.
+    SettingKept,
     /// Subjects are beyond the limit of the vault.
     LimitExceeded,
     /// Parts of it are of a newer version and grant nothing.
@@ -57,6 +59,7 @@ impl Reason {
             Self::VaultNotReady => "VaultNotReady",
             Self::ServiceConflict => "ServiceConflict",
             Self::TrustBundleConflict => "TrustBundleConflict",
+            Self::SettingKept => "SettingKept",
             Self::LimitExceeded => "LimitExceeded",
             Self::NotUnderstood => "NotUnderstood",
             Self::Deleted => "Deleted",

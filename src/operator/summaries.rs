@@ -8,7 +8,7 @@ use kube::runtime::reflector::ObjectRef;
 
 use super::context::Context;
 use crate::client::ClientError;
-use crate::model::{OwnedSecret, Owner, RootKeyCare, UnixSeconds, VaultId, VaultSummary};
+use crate::model::{OwnedSecret, Owner, RootKeyCare, UnixSeconds, VaultId, VaultRules, VaultSummary};
 use crate::wire::SummaryFrame;
 
 /// The newest summary of every vault.
@@ -33,9 +33,11 @@ struct Known {
     owned: HashMap<Owner, Option<OwnedSecret>>,
 }
 
-/// What a vault's status says of its content.
+/// What a vault's status says of its content, and what holds in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Counts {
+    /// What holds in it, where that is told.
+    pub(super) rules: Option<VaultRules>,
     /// Live secrets.
     pub(super) secrets: u64,
     /// Deleted, recoverable secrets.
@@ -122,6 +124,7 @@ impl Summaries {
 impl Known {
     fn of(summary: VaultSummary) -> Self {
         let counts = Counts {
+            rules: summary.rules,
             secrets: summary.secrets,
             deleted_secrets: summary.deleted_secrets,
             next_expiry: summary.next_expiry,
@@ -191,7 +194,7 @@ async fn stream(context: &Context) -> Result<(), ClientError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Namespace, Uid, VaultName, Version};
+    use crate::model::{Namespace, Uid, VaultName, VaultSettings, Version};
 
     fn vault(name: &str) -> VaultId {
         VaultId {
@@ -211,6 +214,7 @@ mod tests {
     fn summary(name: &str, secrets: u64, owned: &[(&str, OwnedSecret)]) -> SummaryFrame {
         SummaryFrame::Vault(VaultSummary {
             vault: vault(name),
+            rules: Some(VaultRules::of(&VaultSettings::default())),
             secrets,
             deleted_secrets: 0,
             next_expiry: None,

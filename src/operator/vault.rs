@@ -19,12 +19,14 @@ use super::summaries::Counts;
 use super::{Error, FIELD_MANAGER};
 use crate::compile::{self, Unusable};
 use crate::crd::{self, Condition, ConditionType, VaultStatus, labels};
-use crate::model::{Kind, Uid, VaultEntry};
+use crate::model::{Kind, Uid, VaultEntry, VaultRules, VaultSettings};
 use crate::telemetry::metrics::Reconciled;
 use crate::wire::{Action as Ask, ActionReply, EnsureVaultAction};
 
 /// How often a name that somebody else has is looked at again: we watch our own objects alone.
 const CONFLICT_PERIOD: Duration = Duration::from_secs(60);
+/// After how long it is looked again whether the vault has become what its spec says now.
+const SETTLING: Duration = Duration::from_secs(5);
 /// How long, and how often within it, `serve` is asked for a vault that its own watch may not show it yet.
 const GRACE: [Duration; 4] = [
     Duration::from_millis(100),
@@ -146,7 +148,9 @@ fn plan(seen: &Seen, installation: &Installation) -> Plan {
     let before = seen.before.as_ref().map_or(&[][..], |status| &status.conditions);
     // Of one that is refused, `serve` says why when it is asked for.
     let told = seen.counts.map_or(!seen.told_all, |counts| !counts.refused);
-    if !(has_head(before) && told) {
+    let rules = seen.counts.and_then(|counts| counts.rules);
+    let outdated = rules.is_some_and(|rules| rules.following(&entry.settings) != rules);
+    if !(has_head(before) && told) || outdated {
         steps.push(Step::EnsureVault {
             uid: entry.uid.clone(),
         });
@@ -164,7 +168,10 @@ fn plan(seen: &Seen, installation: &Installation) -> Plan {
             next: Action::requeue(CONFLICT_PERIOD),
         };
     }
-    let standing = Standing::ready(Reason::Available, format!("the vault answers at {}", uri(entry)));
+    let mut standing = Standing::ready(Reason::Available, format!("the vault answers at {}", uri(entry)));
+    if let Some(message) = rules.and_then(|rules| kept(rules, &entry.settings)) {
+        standing = standing.and(ConditionType::SettingKept, Reason::SettingKept, message);
+    }
     if seen.foreign_bundle {
         let message = format!(
             "the ConfigMap '{bundle}' of this namespace is not Strongroom's, so pods here can't take the vault's \
@@ -182,8 +189,32 @@ fn plan(seen: &Seen, installation: &Installation) -> Plan {
     Plan {
         steps,
         standing,
-        next: Action::await_change(),
+        next: if outdated {
+            Action::requeue(SETTLING)
+        } else {
+            Action::await_change()
+        },
     }
+}
+
+/// What the spec says that does not hold in the vault and never will.
+fn kept(rules: VaultRules, settings: &VaultSettings) -> Option<String> {
+    let days = settings
+        .retention_days
+        .filter(|days| *days != rules.retention_days)
+        .map(|days| {
+            format!(
+                "spec.softDelete.retentionDays is {days}, and the vault goes on with the {} that it was made with",
+                rules.retention_days
+            )
+        });
+    let unprotected = settings.purge_protection == Some(false) && rules.purge_protection;
+    let protection = unprotected.then(|| {
+        "spec.purgeProtection is false, and the vault's purge protection is on: it can't be switched off"
+            .to_owned()
+    });
+    let said: Vec<_> = days.into_iter().chain(protection).collect();
+    (!said.is_empty()).then(|| said.join("; "))
 }
 
 async fn apply(context: &Context, seen: &Seen, plan: &Plan) -> Result<(), Error> {
@@ -309,7 +340,13 @@ fn uri(entry: &VaultEntry) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Namespace, UnixSeconds, VaultId, VaultName, VaultSettings};
+    use crate::model::{Namespace, OutsideValidity, UnixSeconds, VaultId, VaultName};
+
+    const RULES: VaultRules = VaultRules {
+        retention_days: 90,
+        purge_protection: false,
+        outside_validity: OutsideValidity::Deny,
+    };
 
     fn installation() -> Installation {
         Installation {
@@ -328,7 +365,7 @@ mod tests {
                 },
                 uid: Uid::new("u1"),
                 namespace_uid: Uid::new("n1"),
-                settings: VaultSettings { retention_days: 90 },
+                settings: VaultSettings::default(),
             }),
             before: None,
             generation: Some(1),
@@ -350,6 +387,7 @@ mod tests {
             }),
             service: Found::Current,
             counts: Some(Counts {
+                rules: Some(RULES),
                 secrets: 1,
                 deleted_secrets: 0,
                 next_expiry: None,
@@ -469,6 +507,77 @@ mod tests {
         );
         assert_eq!((plan.steps.len(), plan.standing.ready), (0, true));
         assert_eq!(plan.standing.also[0].1, Reason::TrustBundleConflict);
+    }
+
+    /// One that was settled under these rules, and whose spec says this now.
+    fn settled_under(rules: VaultRules, settings: VaultSettings) -> Seen {
+        let settled = settled();
+        Seen {
+            entry: settled.entry.map(|entry| VaultEntry { settings, ..entry }),
+            counts: settled.counts.map(|counts| Counts {
+                rules: Some(rules),
+                ..counts
+            }),
+            ..settled
+        }
+    }
+
+    #[test]
+    fn the_vault_is_asked_to_become_what_its_spec_says_now() {
+        let protect = VaultSettings {
+            purge_protection: Some(true),
+            ..VaultSettings::default()
+        };
+        let allow = VaultSettings {
+            outside_validity: Some(OutsideValidity::Allow),
+            ..VaultSettings::default()
+        };
+        for settings in [&protect, &allow] {
+            let (steps, ready, reason, next) = planned(&settled_under(RULES, settings.clone()));
+            assert_eq!((steps, ready, reason), (vec![ensure()], true, Reason::Available));
+            assert_eq!(next, Action::requeue(SETTLING));
+        }
+        let become_so = RULES.following(&protect).following(&allow);
+        for settings in [VaultSettings::default(), protect, allow] {
+            let (steps, ready, _, next) = planned(&settled_under(become_so, settings));
+            assert_eq!((steps, ready, next), (vec![], true, Action::await_change()));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_changed_is_told_while_the_vault_serves() {
+        let rules = VaultRules {
+            retention_days: 30,
+            purge_protection: true,
+            ..RULES
+        };
+        let said = |retention_days, purge_protection| {
+            let settings = VaultSettings {
+                retention_days,
+                purge_protection,
+                outside_validity: None,
+            };
+            let plan = plan(&settled_under(rules, settings), &installation());
+            assert_eq!((plan.steps.len(), plan.standing.ready), (0, true));
+            plan.standing.also
+        };
+        assert_eq!(said(None, None), []);
+        assert_eq!(said(Some(30), Some(true)), []);
+        for (days, protection, part) in [
+            (
+                Some(7),
+                None,
+                "retentionDays is 7, and the vault goes on with the 30",
+            ),
+            (None, Some(false), "purgeProtection is false"),
+        ] {
+            let also = said(days, protection);
+            assert_eq!(
+                (also[0].0, also[0].1),
+                (ConditionType::SettingKept, Reason::SettingKept)
+            );
+            assert!(also[0].2.contains(part), "{also:?}");
+        }
     }
 
     #[test]

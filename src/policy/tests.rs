@@ -17,7 +17,7 @@ fn vault(namespace: &str) -> Arc<VaultEntry> {
         },
         uid: Uid::new("vault-uid"),
         namespace_uid: Uid::new("namespace-uid"),
-        settings: VaultSettings { retention_days: 90 },
+        settings: VaultSettings::default(),
     })
 }
 

@@ -6,7 +6,8 @@ use super::framing::{Frame, InvalidFrame};
 use super::text;
 use crate::model::{
     Alphabet, DeleteOwned, EnsureGeneratedSecret, EnsureVault, Kind, Namespace, ObjectName, Operation,
-    OwnedSecret, Owner, RootKeyCare, Uid, UnixSeconds, VaultId, VaultName, VaultSummary, Version,
+    OutsideValidity, OwnedSecret, Owner, RootKeyCare, Uid, UnixSeconds, VaultId, VaultName, VaultRules,
+    VaultSummary, Version,
 };
 
 /// `POST` an [`EnsureVaultAction`] here.
@@ -289,6 +290,24 @@ struct SummaryText {
     refused: bool,
     #[serde(default, with = "optional_care")]
     root_key: Option<RootKeyCare>,
+    #[serde(default, with = "optional_rules")]
+    rules: Option<VaultRules>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "VaultRules", rename_all = "camelCase")]
+struct RulesText {
+    retention_days: u16,
+    purge_protection: bool,
+    #[serde(with = "OutsideText")]
+    outside_validity: OutsideValidity,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "OutsideValidity")]
+enum OutsideText {
+    Deny,
+    Allow,
 }
 
 mod vault_id {
@@ -347,6 +366,23 @@ mod optional_care {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<RootKeyCare>, D::Error> {
         Ok(Option::<Text>::deserialize(d)?.map(|Text(care)| care))
+    }
+}
+
+mod optional_rules {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{RulesText, VaultRules};
+
+    #[derive(Serialize, Deserialize)]
+    struct Text(#[serde(with = "RulesText")] VaultRules);
+
+    pub(super) fn serialize<S: Serializer>(rules: &Option<VaultRules>, s: S) -> Result<S::Ok, S::Error> {
+        rules.map(Text).serialize(s)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<VaultRules>, D::Error> {
+        Ok(Option::<Text>::deserialize(d)?.map(|Text(rules)| rules))
     }
 }
 
@@ -490,6 +526,11 @@ mod tests {
             damaged: 2,
             refused: true,
             root_key: Some(RootKeyCare::NotEscrowed),
+            rules: Some(VaultRules {
+                retention_days: 30,
+                purge_protection: true,
+                outside_validity: OutsideValidity::Allow,
+            }),
         });
         let mut decoder = FrameDecoder::<SummaryFrame>::new();
         for frame in [&summary, &SummaryFrame::Complete, &SummaryFrame::Ping] {
@@ -509,7 +550,7 @@ mod tests {
                 panic!("another frame")
             };
             assert_eq!((summary.secrets, summary.damaged, summary.refused), (3, 0, false));
-            assert_eq!(summary.root_key, None);
+            assert_eq!((summary.root_key, summary.rules), (None, None));
         }
     }
 

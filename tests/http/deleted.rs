@@ -187,11 +187,38 @@ async fn deleted_secrets_are_listed_in_pages_of_their_own() {
         (elsewhere.status, elsewhere.code().as_str()),
         (400, "BadParameter")
     );
-    let host = format!("other.vault.localhost:{}", rig.dev.address.port());
     let target = format!("/deletedsecrets?api-version=7.4&$skiptoken={token}");
-    let mut connection = rig.endpoint.http1("other.vault.localhost").await;
-    let other = request("GET", &target, &host, Some(&rig.token("keeper")), b"");
-    let answer = connection.ask(&other).await.unwrap();
+    let keeper = rig.token("keeper");
+    let answer = rig.ask_in("other", "GET", &target, Some(&keeper), "").await;
     assert_eq!((answer.status, answer.code().as_str()), (400, "BadParameter"));
+    rig.dev.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_protected_vault_purges_nothing_and_says_so() {
+    let rig = Rig::start().await;
+    let writer = rig.token("writer");
+    let ask = async |method: &str, target: &str, body: &str| {
+        let target = format!("{target}?api-version=7.4");
+        rig.ask_in("strict", method, &target, Some(&writer), body).await
+    };
+    let set = ask("PUT", "/secrets/pw", r#"{"value":"x"}"#).await.json();
+    assert_eq!(
+        (
+            &set["attributes"]["recoveryLevel"],
+            &set["attributes"]["recoverableDays"]
+        ),
+        (&json!("Recoverable"), &json!(90))
+    );
+    assert_eq!(ask("DELETE", "/secrets/pw", "").await.status, 200);
+    let purge = ask("DELETE", "/deletedsecrets/pw", "").await;
+    assert_eq!((purge.status, purge.code().as_str()), (403, "Forbidden"));
+    let message = purge.json()["error"]["message"].as_str().unwrap().to_owned();
+    assert!(
+        message.starts_with("Operation \"purge\" is not allowed because purge protection"),
+        "{message}"
+    );
+    assert_eq!(ask("DELETE", "/deletedsecrets/never", "").await.status, 404);
+    assert_eq!(ask("POST", "/deletedsecrets/pw/recover", "").await.status, 200);
     rig.dev.stop().await;
 }

@@ -228,20 +228,15 @@ async fn nobody_gets_in_anywhere_without_a_good_token_and_a_policy() {
         let expected = if reads { 200 } else { 403 };
         assert_eq!(reader.status, expected, "{action:?}");
         // The same caller, in a vault where nobody gave them anything.
-        let host = format!("other.vault.localhost:{}", rig.dev.address.port());
-        let mut connection = rig.endpoint.http1("other.vault.localhost").await;
-        let elsewhere = request(method, target, &host, Some(&rig.token("writer")), body.as_bytes());
-        let answer = connection.ask(&elsewhere).await.unwrap();
+        let writer = rig.token("writer");
+        let answer = rig.ask_in("other", method, target, Some(&writer), body).await;
         assert_eq!(
             (answer.status, answer.code().as_str()),
             (403, "Forbidden/ForbiddenByPolicy"),
             "{action:?}"
         );
         // A vault that is not there, in the caller's own namespace.
-        let host = format!("missing.vault.localhost:{}", rig.dev.address.port());
-        let mut connection = rig.endpoint.http1("missing.vault.localhost").await;
-        let nowhere = request(method, target, &host, Some(&rig.token("writer")), body.as_bytes());
-        let answer = connection.ask(&nowhere).await.unwrap();
+        let answer = rig.ask_in("missing", method, target, Some(&writer), body).await;
         assert_eq!(
             (answer.status, answer.code().as_str()),
             (404, "VaultNotFound"),

@@ -30,8 +30,8 @@ use strongroom::telemetry::clock;
 
 use client::{Answer, Endpoint, Http1, request};
 
-/// `reader` may get, `writer` everything, `stranger` nothing; each has a pod. `other` is a vault in which `writer` alone
-/// may do anything.
+/// `reader` may get, `writer` everything, `stranger` nothing; each has a pod. `other` is a vault in which `keeper` alone
+/// may do anything, `strict` one that is protected and gives out what is outside its dates.
 const DOCUMENTS: &str = "
 apiVersion: strongroom.dev/v1alpha1
 kind: Vault
@@ -42,6 +42,19 @@ apiVersion: strongroom.dev/v1alpha1
 kind: Vault
 metadata: {name: other, namespace: team}
 spec: {}
+---
+apiVersion: strongroom.dev/v1alpha1
+kind: Vault
+metadata: {name: strict, namespace: team}
+spec: {purgeProtection: true, outsideValidity: Allow}
+---
+apiVersion: strongroom.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: strict-all, namespace: team}
+spec:
+  vaultRef: strict
+  subjects: [{kind: ServiceAccount, name: writer}]
+  permissions: {secrets: [all]}
 ---
 apiVersion: strongroom.dev/v1alpha1
 kind: AccessPolicy
@@ -128,8 +141,22 @@ impl Rig {
 
     /// One request on a connection of its own.
     async fn ask(&self, method: &str, target: &str, token: Option<&str>, body: &str) -> Answer {
-        let request = request(method, target, &self.host(), token, body.as_bytes());
-        self.connect().await.ask(&request).await.unwrap()
+        self.ask_in("demo", method, target, token, body).await
+    }
+
+    /// The same, of another vault.
+    async fn ask_in(
+        &self,
+        vault: &str,
+        method: &str,
+        target: &str,
+        token: Option<&str>,
+        body: &str,
+    ) -> Answer {
+        let name = format!("{vault}.vault.localhost");
+        let host = format!("{name}:{}", self.dev.address.port());
+        let request = request(method, target, &host, token, body.as_bytes());
+        self.endpoint.http1(&name).await.ask(&request).await.unwrap()
     }
 
     /// Sets a secret as `writer` and gives what was answered.

@@ -102,6 +102,16 @@ async fn a_secret_outside_its_dates_is_not_read() {
         );
         let answer = rig.get("dated").await;
         assert_eq!((answer.status, answer.code().as_str()), (403, code));
+        // Where the vault says so the dates inform, as in Azure.
+        for (method, body) in [("PUT", body.as_str()), ("GET", "")] {
+            let target = "/secrets/dated?api-version=7.4";
+            let answer = rig.ask_in("strict", method, target, Some(&writer), body).await;
+            assert_eq!(
+                (answer.status, &answer.json()["value"]),
+                (200, &json!("x")),
+                "{method}"
+            );
+        }
     }
     rig.dev.stop().await;
 }

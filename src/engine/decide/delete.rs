@@ -13,12 +13,7 @@ pub(in crate::engine) fn delete(
 ) -> Result<Step<Head>, Error> {
     let (head, state) = live_for_change(head, name)?;
     let deleted = deleted_now(context);
-    let reply = Reply::Deleted(deleted_secret(
-        &head.name,
-        state,
-        &deleted,
-        context.retention_days,
-    ));
+    let reply = Reply::Deleted(deleted_secret(&head.name, state, &deleted, context.rules));
     let head = with_deleted(head, state, deleted, context)?;
     Ok(Step::Write {
         head,
@@ -50,7 +45,7 @@ pub(in crate::engine) fn delete_owned(
 const fn deleted_now(context: &Context) -> Deleted {
     Deleted {
         at: context.now,
-        purge_due: context.now.plus_days(context.retention_days),
+        purge_due: context.now.plus_days(context.rules.retention_days),
         purging: false,
     }
 }

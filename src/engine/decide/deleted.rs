@@ -3,16 +3,16 @@
 use super::{Context, Step, deleted_secret, following, secret};
 use crate::engine::Error;
 use crate::engine::heads::{Deleted, Head, SecretState};
-use crate::model::{DeletedSecret, ObjectName, Reply};
+use crate::model::{DeletedSecret, ObjectName, Reply, VaultRules};
 
 /// `GET /deletedsecrets/{name}`.
 pub(in crate::engine) fn get_deleted(
     head: Option<&Head>,
     name: &ObjectName,
-    retention_days: u16,
+    rules: VaultRules,
 ) -> Result<DeletedSecret, Error> {
     let (head, state, deleted) = recoverable(head, name)?;
-    Ok(deleted_secret(&head.name, state, deleted, retention_days))
+    Ok(deleted_secret(&head.name, state, deleted, rules))
 }
 
 /// `POST /deletedsecrets/{name}/recover`: all versions are there again.
@@ -27,11 +27,7 @@ pub(in crate::engine) fn recover(
         });
     }
     let (head, state, _) = recoverable(head, name)?;
-    let reply = Reply::Secret(secret(
-        &head.name,
-        state.versions.newest(),
-        context.retention_days,
-    ));
+    let reply = Reply::Secret(secret(&head.name, state.versions.newest(), context.rules));
     let mut next = following(head, context)?;
     next.secret = Some(SecretState {
         deleted: None,
@@ -44,7 +40,8 @@ pub(in crate::engine) fn recover(
     })
 }
 
-/// `DELETE /deletedsecrets/{name}`: from here on there is no way back, and [`end_purge`] is to follow.
+/// `DELETE /deletedsecrets/{name}`: from here on there is no way back, and [`end_purge`] is to follow. A purge that has begun
+/// is ended whatever the vault's rules are by now.
 pub(in crate::engine) fn purge(
     head: Option<&Head>,
     name: &ObjectName,
@@ -54,6 +51,9 @@ pub(in crate::engine) fn purge(
         return Ok(Step::Confirm(Reply::Purged));
     }
     let (head, state, deleted) = recoverable(head, name)?;
+    if context.rules.purge_protection {
+        return Err(Error::PurgeProtected);
+    }
     let mut next = following(head, context)?;
     next.secret = Some(SecretState {
         deleted: Some(Deleted {

@@ -17,8 +17,8 @@ use super::Error;
 use super::heads::{Deleted, FORMAT, Head, Incarnation, SecretState, VersionEntry, WriteId};
 use super::seals::BodyPlace;
 use crate::model::{
-    Attributes, DeletedItem, DeletedSecret, ObjectName, RecoveryLevel, Reply, Secret, SecretItem,
-    UnixSeconds, Version,
+    Attributes, DeletedItem, DeletedSecret, ObjectName, Reply, Secret, SecretItem, UnixSeconds, VaultRules,
+    Version,
 };
 
 pub(super) use delete::{delete, delete_owned};
@@ -34,7 +34,7 @@ pub(super) use vault::{NewVault, ensure_vault};
 pub(super) struct Context {
     pub(super) now: UnixSeconds,
     /// The vault's.
-    pub(super) retention_days: u16,
+    pub(super) rules: VaultRules,
     /// How many versions an object may have.
     pub(super) max_versions: usize,
     /// The id of this change.
@@ -125,26 +125,26 @@ fn version<'a>(
     )
 }
 
-pub(super) fn attributes(entry: &VersionEntry, retention_days: u16) -> Attributes {
+pub(super) fn attributes(entry: &VersionEntry, rules: VaultRules) -> Attributes {
     Attributes {
         enabled: entry.enabled,
         not_before: entry.not_before,
         expires: entry.expires,
         created: entry.created,
         updated: entry.updated,
-        recoverable_days: retention_days,
-        recovery_level: RecoveryLevel::of_retention(retention_days),
+        recoverable_days: rules.retention_days,
+        recovery_level: rules.recovery_level(),
     }
 }
 
 /// A version as a reply, without its value.
-pub(super) fn secret(name: &ObjectName, entry: &VersionEntry, retention_days: u16) -> Secret {
+pub(super) fn secret(name: &ObjectName, entry: &VersionEntry, rules: VaultRules) -> Secret {
     Secret {
         name: name.clone(),
         version: entry.id,
         value: None,
         content_type: entry.content_type.clone(),
-        attributes: attributes(entry, retention_days),
+        attributes: attributes(entry, rules),
         tags: Arc::clone(&entry.tags),
     }
 }
@@ -154,12 +154,12 @@ pub(super) fn item(
     name: &ObjectName,
     entry: &VersionEntry,
     version: Option<Version>,
-    retention_days: u16,
+    rules: VaultRules,
 ) -> SecretItem {
     SecretItem {
         name: name.clone(),
         version,
-        attributes: attributes(entry, retention_days),
+        attributes: attributes(entry, rules),
         content_type: entry.content_type.clone(),
         tags: Arc::clone(&entry.tags),
     }
@@ -170,10 +170,10 @@ pub(super) fn deleted_item(
     name: &ObjectName,
     state: &SecretState,
     deleted: &Deleted,
-    retention_days: u16,
+    rules: VaultRules,
 ) -> DeletedItem {
     DeletedItem {
-        item: item(name, state.versions.newest(), None, retention_days),
+        item: item(name, state.versions.newest(), None, rules),
         deleted: deleted.at,
         scheduled_purge: deleted.purge_due,
     }
@@ -183,10 +183,10 @@ fn deleted_secret(
     name: &ObjectName,
     state: &SecretState,
     deleted: &Deleted,
-    retention_days: u16,
+    rules: VaultRules,
 ) -> DeletedSecret {
     DeletedSecret {
-        secret: secret(name, state.versions.newest(), retention_days),
+        secret: secret(name, state.versions.newest(), rules),
         deleted: deleted.at,
         scheduled_purge: deleted.purge_due,
     }

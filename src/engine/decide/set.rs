@@ -23,7 +23,7 @@ pub(in crate::engine) fn set(
         maker: None,
     };
     let (head, made) = entry.write(head, context, seal)?;
-    let reply = Reply::Secret(secret(&head.name, &made, context.retention_days));
+    let reply = Reply::Secret(secret(&head.name, &made, context.rules));
     Ok(Step::Write {
         head,
         reply,

@@ -3,16 +3,23 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::engine::heads::{PurgedLife, VaultHead, Versions};
+use crate::engine::heads::{PurgedLife, VAULT_FORMAT, VaultHead, Versions};
 use crate::model::{
-    Alphabet, AttributesChange, EnsureGeneratedSecret, Kind, Namespace, OwnedSecret, Owner, SecretBytes,
-    SetSecret, Tags, Uid, UpdateSecret, VaultEntry, VaultId, VaultName, VaultSettings, VaultUuid,
+    Alphabet, AttributesChange, EnsureGeneratedSecret, Kind, Namespace, OutsideValidity, OwnedSecret, Owner,
+    RecoveryLevel, SecretBytes, SetSecret, Tags, Uid, UpdateSecret, VaultEntry, VaultId, VaultName,
+    VaultSettings, VaultUuid,
+};
+
+const RULES: VaultRules = VaultRules {
+    retention_days: 90,
+    purge_protection: false,
+    outside_validity: OutsideValidity::Deny,
 };
 
 pub(in crate::engine) fn context(id: u8) -> Context {
     Context {
         now: UnixSeconds(1000),
-        retention_days: 90,
+        rules: RULES,
         max_versions: 5,
         write: WriteId([id; 16]),
         version: Version([id; 16]),
@@ -249,7 +256,8 @@ fn each_operation_has_one_answer_for_each_state_of_a_name() {
 
 #[test]
 fn only_what_is_deleted_and_not_being_purged_is_shown_as_deleted() {
-    let shown = |head: Option<&Head>| get_deleted(head, &name("a"), 90).map(|deleted| deleted.secret.version);
+    let shown =
+        |head: Option<&Head>| get_deleted(head, &name("a"), RULES).map(|deleted| deleted.secret.version);
     assert_eq!(shown(Some(&deleted_head())), Ok(Version([2; 16])));
     let missing = Err(Error::DeletedSecretNotFound { name: name("a") });
     for head in [None, Some(live_head(2)), Some(purging_head()), Some(free_head())] {
@@ -406,7 +414,16 @@ fn a_head_of_a_newer_format_is_read_and_not_changed() {
         ..head
     };
     let newer = with_format(live_head(1));
-    assert!(get(Some(&newer), &name("a"), None, UnixSeconds(1000)).is_ok());
+    assert!(
+        get(
+            Some(&newer),
+            &name("a"),
+            None,
+            UnixSeconds(1000),
+            OutsideValidity::Deny
+        )
+        .is_ok()
+    );
     for step in [
         set(Some(&newer), &set_of("a"), &context(2), &seal),
         update(Some(&newer), &update_of(None), &context(2)),
@@ -428,15 +445,17 @@ fn a_head_of_a_newer_format_is_read_and_not_changed() {
 
 #[test]
 fn a_value_is_disclosed_inside_its_validity_alone() {
-    let at = |enabled, not_before: Option<i64>, expires: Option<i64>, now| {
+    let read = |outside, enabled, not_before: Option<i64>, expires: Option<i64>, now| {
         let mut entry = VersionEntry::clone(live_head(1).secret.unwrap().versions.newest());
         entry.enabled = enabled;
         entry.not_before = not_before.map(UnixSeconds);
         entry.expires = expires.map(UnixSeconds);
         let mut head = live_head(1);
         head.secret.as_mut().unwrap().versions = Versions::first(entry);
-        get(Some(&head), &name("a"), None, UnixSeconds(now)).map(drop)
+        get(Some(&head), &name("a"), None, UnixSeconds(now), outside).map(drop)
     };
+    let at =
+        |enabled, not_before, expires, now| read(OutsideValidity::Deny, enabled, not_before, expires, now);
     let cases = [
         (at(true, None, None, 50), Ok(())),
         (at(false, None, None, 50), Err(Error::SecretDisabled)),
@@ -450,11 +469,17 @@ fn a_value_is_disclosed_inside_its_validity_alone() {
     for (i, (found, expected)) in cases.into_iter().enumerate() {
         assert_eq!(found, expected, "case {i}");
     }
+    let allowed =
+        |enabled, not_before, expires| read(OutsideValidity::Allow, enabled, not_before, expires, 50);
+    assert_eq!(allowed(true, Some(60), None), Ok(()));
+    assert_eq!(allowed(true, None, Some(40)), Ok(()));
+    assert_eq!(allowed(false, None, None), Err(Error::SecretDisabled));
     let missing = get(
         Some(&live_head(1)),
         &name("A"),
         Some(Version([9; 16])),
         UnixSeconds(0),
+        OutsideValidity::Deny,
     )
     .unwrap_err();
     assert_eq!(missing.kind(), Kind::NotFound);
@@ -463,7 +488,10 @@ fn a_value_is_disclosed_inside_its_validity_alone() {
 #[test]
 fn deletion_is_due_for_purge_after_the_vaults_retention() {
     let context = Context {
-        retention_days: 7,
+        rules: VaultRules {
+            retention_days: 7,
+            ..RULES
+        },
         ..context(2)
     };
     let step = delete(Some(&live_head(2)), &name("a"), &context).unwrap();
@@ -492,7 +520,10 @@ fn a_vaults_head_is_made_once_and_follows_its_resource() {
         },
         uid: Uid::new("one"),
         namespace_uid: Uid::new("shop-uid"),
-        settings: VaultSettings { retention_days: 30 },
+        settings: VaultSettings {
+            retention_days: Some(30),
+            ..VaultSettings::default()
+        },
     };
     let new = |id: u8| NewVault {
         write: WriteId([id; 16]),
@@ -508,13 +539,16 @@ fn a_vaults_head_is_made_once_and_follows_its_resource() {
     };
     let made = head(ensure_vault(None, &entry, &new(1))).unwrap();
     assert_eq!(
-        (made.uuid, made.rev, made.retention_days),
+        (made.uuid, made.rev, made.rules.retention_days),
         (VaultUuid([1; 16]), 1, 30)
     );
     assert!(head(ensure_vault(Some(&made), &entry, &new(2))).is_none());
     let again = VaultEntry {
         uid: Uid::new("two"),
-        settings: VaultSettings { retention_days: 7 },
+        settings: VaultSettings {
+            retention_days: Some(7),
+            ..VaultSettings::default()
+        },
         ..entry.clone()
     };
     let followed = head(ensure_vault(Some(&made), &again, &new(2))).unwrap();
@@ -526,7 +560,7 @@ fn a_vaults_head_is_made_once_and_follows_its_resource() {
     };
     assert_eq!(followed, expected, "key, identity and retention stay");
     let newer = VaultHead {
-        format: FORMAT + 1,
+        format: VAULT_FORMAT + 1,
         ..made
     };
     assert_eq!(
@@ -534,6 +568,72 @@ fn a_vaults_head_is_made_once_and_follows_its_resource() {
         Error::NewerFormat
     );
     assert_eq!(ensure_vault(Some(&newer), &entry, &new(2)).map(drop), Ok(()));
+}
+
+#[test]
+fn a_vaults_rules_follow_its_resource_and_an_older_writer_must_not_forget_them() {
+    let entry = |purge_protection, outside_validity| VaultEntry {
+        id: VaultId {
+            namespace: Namespace::parse("shop").unwrap(),
+            name: VaultName::parse("demo").unwrap(),
+        },
+        uid: Uid::new("one"),
+        namespace_uid: Uid::new("shop-uid"),
+        settings: VaultSettings {
+            retention_days: None,
+            purge_protection,
+            outside_validity,
+        },
+    };
+    let new = |id: u8| NewVault {
+        write: WriteId([id; 16]),
+        uuid: VaultUuid([id; 16]),
+        incarnation: [id; 16],
+        wrapped_key: vec![id],
+        now: UnixSeconds(1000),
+    };
+    let step =
+        |head: Option<&VaultHead>, entry: &VaultEntry| match ensure_vault(head, entry, &new(7)).unwrap() {
+            Step::Write { head, .. } => Some(head),
+            Step::Keep(_) => None,
+            Step::Confirm(reply) => panic!("{reply:?}"),
+        };
+    let plain = step(None, &entry(None, None)).unwrap();
+    assert_eq!((plain.format, plain.rules), (1, RULES));
+    let protected = step(Some(&plain), &entry(Some(true), None)).unwrap();
+    assert_eq!((protected.format, protected.rev), (VAULT_FORMAT, 2));
+    assert!(protected.rules.purge_protection);
+    assert!(
+        step(Some(&protected), &entry(Some(false), None)).is_none(),
+        "a ratchet"
+    );
+    assert!(step(Some(&protected), &entry(None, None)).is_none());
+    let open = step(Some(&protected), &entry(None, Some(OutsideValidity::Allow))).unwrap();
+    assert!(open.rules.purge_protection && open.rules.outside_validity == OutsideValidity::Allow);
+    let closed = step(Some(&open), &entry(None, Some(OutsideValidity::Deny))).unwrap();
+    assert_eq!(closed.rules, protected.rules);
+    let made_so = step(None, &entry(Some(true), Some(OutsideValidity::Allow))).unwrap();
+    assert_eq!((made_so.format, made_so.rules), (VAULT_FORMAT, open.rules));
+}
+
+#[test]
+fn purge_protection_holds_up_a_purge_that_has_not_begun() {
+    let protected = Context {
+        rules: VaultRules {
+            purge_protection: true,
+            ..RULES
+        },
+        ..context(7)
+    };
+    let purged = |head: &Head| word(purge(Some(head), &name("a"), &protected));
+    assert_eq!(purged(&deleted_head()), "PurgeProtected");
+    assert_eq!(purged(&purging_head()), "confirms");
+    assert_eq!(purged(&live_head(1)), "DeletedSecretNotFound");
+    assert_eq!(word(end_purge(Some(&purging_head()), &protected)), "writes rev 5");
+    assert_eq!(
+        word(recover(Some(&deleted_head()), &name("a"), &protected)),
+        "writes rev 4"
+    );
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub(in crate::engine) fn update(
             .map_or_else(|| Arc::clone(&before.tags), |tags| Arc::new(tags.clone())),
         ..VersionEntry::clone(before)
     };
-    let reply = Reply::Secret(secret(&head.name, &entry, context.retention_days));
+    let reply = Reply::Secret(secret(&head.name, &entry, context.rules));
     let versions = state.versions.with(entry).ok_or(Error::Encode)?;
     let mut next = following(head, context)?;
     next.secret = Some(SecretState {

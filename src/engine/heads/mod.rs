@@ -7,7 +7,7 @@ mod wire;
 mod writes;
 
 pub(super) use object::{Deleted, Head, PurgedLife, RECEIPT_SECONDS, SecretState};
-pub(super) use vault::VaultHead;
+pub(super) use vault::{VAULT_FORMAT, VaultHead};
 pub(super) use versions::{VersionEntry, Versions};
 pub(super) use writes::{WriteId, WriteIds};
 

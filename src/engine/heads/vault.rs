@@ -3,7 +3,10 @@
 use super::wire::{self, DecodeError};
 use super::{Incarnation, WriteIds};
 use crate::engine::Error;
-use crate::model::{Uid, UnixSeconds, VaultId, VaultUuid};
+use crate::model::{OutsideValidity, Uid, UnixSeconds, VaultId, VaultRules, VaultUuid};
+
+/// The most that this version may change of a vault's head. Since 2 it may have rules that an older writer would forget.
+pub(in crate::engine) const VAULT_FORMAT: u32 = 2;
 
 /// What a vault is, apart from its objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,13 +23,22 @@ pub(in crate::engine) struct VaultHead {
     pub(in crate::engine) namespace_uid: Uid,
     /// The `Vault` resource that it was last made ready for.
     pub(in crate::engine) resource_uid: Uid,
-    pub(in crate::engine) retention_days: u16,
+    pub(in crate::engine) rules: VaultRules,
     /// The vault's key, wrapped under the root.
     pub(in crate::engine) wrapped_key: Vec<u8>,
     pub(in crate::engine) made: UnixSeconds,
 }
 
 impl VaultHead {
+    /// The same under these rules.
+    pub(in crate::engine) fn under(mut self, rules: VaultRules) -> Self {
+        self.rules = rules;
+        if rules.purge_protection || rules.outside_validity != OutsideValidity::Deny {
+            self.format = self.format.max(VAULT_FORMAT);
+        }
+        self
+    }
+
     pub(in crate::engine) fn encode(&self) -> Result<Vec<u8>, Error> {
         wire::encode_vault(self)
     }

@@ -10,7 +10,8 @@ use minicbor::{Decode, Encode};
 use super::{Deleted, Head, PurgedLife, SecretState, VaultHead, VersionEntry, Versions, WriteId, WriteIds};
 use crate::engine::Error;
 use crate::model::{
-    InvalidName, Namespace, ObjectName, Owner, Tags, Uid, UnixSeconds, VaultId, VaultName, VaultUuid, Version,
+    InvalidName, Namespace, ObjectName, OutsideValidity, Owner, Tags, Uid, UnixSeconds, VaultId, VaultName,
+    VaultRules, VaultUuid, Version,
 };
 
 /// Bytes that are no head. It tells nothing of them.
@@ -147,6 +148,11 @@ struct WireVault<'a> {
     wrapped_key: &'a [u8],
     #[n(11)]
     made: i64,
+    #[n(12)]
+    purge_protection: Option<bool>,
+    /// Whether secrets are read outside their dates.
+    #[n(13)]
+    outside_allowed: Option<bool>,
 }
 
 pub(super) fn encode_head(head: &Head) -> Result<Vec<u8>, Error> {
@@ -204,9 +210,11 @@ pub(super) fn encode_vault(head: &VaultHead) -> Result<Vec<u8>, Error> {
         name: head.id.name.as_str(),
         namespace_uid: head.namespace_uid.as_str(),
         resource_uid: head.resource_uid.as_str(),
-        retention_days: head.retention_days,
+        retention_days: head.rules.retention_days,
         wrapped_key: &head.wrapped_key,
         made: head.made.0,
+        purge_protection: head.rules.purge_protection.then_some(true),
+        outside_allowed: (head.rules.outside_validity == OutsideValidity::Allow).then_some(true),
     })
 }
 
@@ -224,7 +232,14 @@ pub(super) fn decode_vault(bytes: &[u8]) -> Result<VaultHead, DecodeError> {
         },
         namespace_uid: Uid::new(wire.namespace_uid),
         resource_uid: Uid::new(wire.resource_uid),
-        retention_days: wire.retention_days,
+        rules: VaultRules {
+            retention_days: wire.retention_days,
+            purge_protection: wire.purge_protection.unwrap_or(false),
+            outside_validity: match wire.outside_allowed {
+                Some(true) => OutsideValidity::Allow,
+                Some(false) | None => OutsideValidity::Deny,
+            },
+        },
         wrapped_key: wire.wrapped_key.to_vec(),
         made: UnixSeconds(wire.made),
     })

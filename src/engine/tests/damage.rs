@@ -444,3 +444,25 @@ async fn a_list_that_looks_new_and_shows_an_older_state_of_one_record_damages_th
     assert_eq!(world.engine.damaged_records(), 1);
     world.all_but_a_works(&world.engine).await;
 }
+
+#[tokio::test]
+async fn purge_protection_is_not_taken_back_with_an_older_head_of_the_vault() {
+    let world = World::new().await;
+    delete(&world.engine, &world.vault, "a").await.unwrap();
+    let unprotected = vault_record(&world.store, &world.engine, &world.vault).await;
+    let mut protected = VaultEntry::clone(&world.vault);
+    protected.settings.purge_protection = Some(true);
+    ensure(&world.engine, &Arc::new(protected)).await;
+    world.overwrite(&unprotected.name, &unprotected.envelope).await;
+    // Nobody has told this engine of it: it asks the store itself.
+    let refused = Error::RecordDamaged(Damage::RolledBack);
+    assert_eq!(
+        purge(&world.engine, &world.vault, "a").await.unwrap_err(),
+        refused
+    );
+    world.tell();
+    assert_eq!(
+        purge(&world.engine, &world.vault, "a").await.unwrap_err(),
+        refused
+    );
+}

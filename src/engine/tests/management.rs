@@ -182,7 +182,10 @@ async fn a_vault_that_is_applied_again_finds_its_own_and_a_recycled_namespace_do
     );
     let mut again = VaultEntry::clone(&vault);
     again.uid = Uid::new("applied-again");
-    again.settings = VaultSettings { retention_days: 7 };
+    again.settings = VaultSettings {
+        retention_days: Some(7),
+        ..VaultSettings::default()
+    };
     let again = Arc::new(again);
     ensure(&engine, &again).await;
     let found = get(&engine, &again, "a", None).await.unwrap();

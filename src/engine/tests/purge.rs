@@ -308,3 +308,30 @@ async fn pages_of_deleted_secrets_give_each_once_and_their_tokens_fit_no_other_l
         Err(Error::SkipTokenInvalid)
     );
 }
+
+#[tokio::test]
+async fn protection_that_another_replica_switched_on_holds_before_the_watch_tells() {
+    let store = MemoryStore::new();
+    let (engine, vault) = world(&store).await;
+    delete(&engine, &vault, "a").await.unwrap();
+    let other = replica(&store).await;
+    let mut protected = VaultEntry::clone(&vault);
+    protected.settings.purge_protection = Some(true);
+    ensure(&other, &Arc::new(protected)).await;
+    assert_eq!(
+        purge(&engine, &vault, "a").await.unwrap_err(),
+        Error::PurgeProtected
+    );
+    let deleted = get_deleted(&engine, &vault, "a").await.unwrap();
+    assert_eq!(
+        deleted.secret.attributes.recovery_level.as_str(),
+        "CustomizedRecoverable"
+    );
+    // The resource cannot take it back.
+    ensure(&engine, &vault).await;
+    assert_eq!(
+        purge(&engine, &vault, "a").await.unwrap_err(),
+        Error::PurgeProtected
+    );
+    recover(&engine, &vault, "a").await.unwrap();
+}

@@ -60,7 +60,10 @@ pub(in crate::engine) fn vault(name: &str) -> Arc<VaultEntry> {
         },
         uid: Uid::new("vault-resource"),
         namespace_uid: Uid::new("shop-uid"),
-        settings: VaultSettings { retention_days: 30 },
+        settings: VaultSettings {
+            retention_days: Some(30),
+            ..VaultSettings::default()
+        },
     })
 }
 

@@ -63,6 +63,56 @@ fn handing_out_access_takes_the_verb_grant_on_the_old_and_the_new_vault() {
 
 #[test]
 #[ignore = "needs a cluster"]
+fn saying_that_expired_secrets_are_read_takes_the_verb_grant() {
+    let tenant = tenant("saying_that_expired_secrets_are_read");
+    tenant
+        .apply(
+            "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: dev}\nrules:\n\
+             - {apiGroups: [strongroom.dev], resources: [vaults], verbs: [get, list, create, update, patch, delete]}\n---\n\
+             apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {name: dev}\n\
+             roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: dev}\n\
+             subjects: [{kind: User, name: dev, apiGroup: rbac.authorization.k8s.io}]\n",
+        )
+        .ok();
+    let vault = |name: &str, spec: &str| {
+        let yaml = format!(
+            "apiVersion: strongroom.dev/v1alpha1\nkind: Vault\nmetadata: {{name: {name}}}\nspec: {spec}\n"
+        );
+        acting(&tenant, "--as=dev", &["apply", "-f", "-"], Some(&yaml))
+    };
+    eventually("the role counts", Duration::from_secs(10), || {
+        vault("mine", "{}").success.then_some(())
+    });
+    vault("mine", "{purgeProtection: true}").ok();
+    for (name, spec) in [
+        ("mine", "{purgeProtection: true, outsideValidity: Allow}"),
+        ("mine", "{purgeProtection: true, outsideValidity: Deny}"),
+        ("new", "{outsideValidity: Allow}"),
+    ] {
+        let refused = vault(name, spec).refused();
+        assert!(
+            refused.contains("takes the verb 'grant' on it"),
+            "{name} {spec}: {refused}"
+        );
+    }
+    tenant
+        .kubectl(&[
+            "patch",
+            "vault",
+            "mine",
+            "--type=merge",
+            "-p",
+            r#"{"spec":{"outsideValidity":"Allow"}}"#,
+        ])
+        .ok();
+    // What is there already may be applied again.
+    vault("mine", "{purgeProtection: true, outsideValidity: Allow}").ok();
+    let refused = vault("mine", "{purgeProtection: true}").refused();
+    assert!(refused.contains("takes the verb 'grant' on it"), "{refused}");
+}
+
+#[test]
+#[ignore = "needs a cluster"]
 fn nobody_but_the_operator_writes_a_status() {
     let tenant = tenant("nobody_but_the_operator_writes_a_status");
     tenant.vault(&["get"]);

@@ -35,6 +35,12 @@ fn what_makes_no_sense_is_refused_with_a_sentence() {
             "{softDelete: {retentionDays: 91}}",
             "less than or equal to 90",
         ),
+        (
+            "Vault",
+            "abc",
+            "{outsideValidity: Sometimes}",
+            "Unsupported value",
+        ),
         ("Vault", "abc", "{sku: Premium}", "unknown field"),
         (
             "AccessPolicy",
@@ -121,6 +127,15 @@ fn what_can_not_change_is_refused_and_the_rest_is_taken() {
         ),
         ("Vault", "two", "{softDelete: {retentionDays: 7}}", None),
         ("Vault", "two", "{}", Some("can't be changed")),
+        ("Vault", "three", "{purgeProtection: false}", None),
+        ("Vault", "three", "{purgeProtection: true}", None),
+        (
+            "Vault",
+            "three",
+            "{purgeProtection: false}",
+            Some("can't be switched off"),
+        ),
+        ("Vault", "three", "{}", Some("can't be switched off")),
         ("Secret", "abc", "{vaultRef: one, generate: {length: 20}}", None),
         (
             "Secret",

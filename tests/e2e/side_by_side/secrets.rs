@@ -151,6 +151,66 @@ print("everything held")
 
 #[test]
 #[ignore = "needs a cluster"]
+fn a_vault_becomes_what_its_resource_says_and_never_loses_its_protection() {
+    let tenant = tenant("a_vault_becomes_what_its_resource_says");
+    tenant.vault(&["all"]);
+    tenant.pod("client", "app", None);
+    let patch = |spec: &str| {
+        let patch = format!("{{\"spec\":{spec}}}");
+        tenant
+            .kubectl(&["patch", "vault", "demo", "--type=merge", "-p", &patch])
+            .ok();
+    };
+    tenant.python("client", EXPIRED).ok();
+    tenant
+        .python("client", &format!("{UNTIL}\nassert read() == 403"))
+        .ok();
+    patch(r#"{"outsideValidity":"Allow","purgeProtection":true}"#);
+    let said = tenant.python("client", &format!("{UNTIL}\n{RULES}")).ok();
+    assert!(said.trim_end().ends_with("everything held"), "{said}");
+    patch(r#"{"outsideValidity":"Deny"}"#);
+    tenant
+        .python("client", &format!("{UNTIL}\nuntil(lambda: read() == 403)"))
+        .ok();
+}
+
+const EXPIRED: &str = r#"
+from datetime import datetime, timezone, timedelta
+client.set_secret("late", "x", expires_on=datetime.now(timezone.utc) - timedelta(hours=1))
+"#;
+
+const UNTIL: &str = r#"
+from azure.core.exceptions import HttpResponseError
+def read():
+    try:
+        client.get_secret("late")
+        return 200
+    except HttpResponseError as e:
+        return e.status_code
+def until(holds):
+    for _ in range(100):
+        if holds():
+            return
+        time.sleep(0.2)
+    raise AssertionError("not within 20 s")
+"#;
+
+const RULES: &str = r#"
+until(lambda: read() == 200)
+until(lambda: client.get_secret("late").properties.recovery_level == "Recoverable")
+client.set_secret("kept", "x")
+client.begin_delete_secret("kept").wait()
+try:
+    client.purge_deleted_secret("kept")
+    raise AssertionError("purged")
+except HttpResponseError as e:
+    assert e.status_code == 403 and "purge protection" in e.message, e
+client.begin_recover_deleted_secret("kept").wait()
+print("everything held")
+"#;
+
+#[test]
+#[ignore = "needs a cluster"]
 fn a_permission_is_enough_for_its_operations_and_no_other() {
     let tenant = tenant("a_permission_is_enough_for_its_operations");
     tenant.vault(&["all"]);
