@@ -55,6 +55,8 @@ impl Asked {
             | Operation::GetDeletedSecret { .. }
             | Operation::RecoverSecret { .. }
             | Operation::PurgeSecret { .. }
+            | Operation::BackupSecret { .. }
+            | Operation::RestoreSecret { .. }
             | Operation::EnsureVault(_)
             | Operation::EnsureGeneratedSecret(_)
             | Operation::DeleteOwned(_) => None,
@@ -68,7 +70,7 @@ impl Asked {
 }
 
 /// How it ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     /// The kind of failure; none is success.
     pub kind: Option<Kind>,
@@ -78,6 +80,8 @@ pub struct Outcome {
     pub code: &'static str,
     /// The version that was read or made.
     pub version: Option<Version>,
+    /// The object, where the request did not name it.
+    pub object: Option<ObjectName>,
 }
 
 impl Outcome {
@@ -89,12 +93,13 @@ impl Outcome {
             status: 200,
             code: "",
             version,
+            object: None,
         }
     }
 
     /// Success that has nothing to show.
     #[must_use]
-    pub const fn gone() -> Self {
+    pub fn gone() -> Self {
         Self {
             status: 204,
             ..Self::success(None)
@@ -109,6 +114,7 @@ impl Outcome {
             status: kind.http_status(),
             code,
             version: None,
+            object: None,
         }
     }
 }

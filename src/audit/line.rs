@@ -207,10 +207,12 @@ impl Record<'_> {
 
     /// The object's URL, as the client would write it.
     fn write_object_id(&self, line: &mut Members<'_>, vault: &VaultId) {
-        let Some(object) = &self.asked.object else { return };
-        let version = match self.end {
-            End::Known(outcome) => outcome.version.or(self.asked.version),
-            End::NotYet | End::NotBegun | End::Unknown => self.asked.version,
+        let (version, found) = match self.end {
+            End::Known(outcome) => (outcome.version.or(self.asked.version), outcome.object.as_ref()),
+            End::NotYet | End::NotBegun | End::Unknown => (self.asked.version, None),
+        };
+        let Some(object) = self.asked.object.as_ref().or(found) else {
+            return;
         };
         let hex = version.map(|version| version.to_hex());
         let (slash, version) = hex.as_ref().map_or(("", ""), |hex| ("/", hex.as_str()));

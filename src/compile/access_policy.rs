@@ -219,7 +219,7 @@ mod tests {
         let web = "{kind: ServiceAccount, name: web}";
         for (subject, secrets, rest, path) in [
             (web, "get", ", window: {}", "spec.window"),
-            (web, "backup", "", "spec.permissions.secrets[0]"),
+            (web, "escrow", "", "spec.permissions.secrets[0]"),
             ("{kind: User, name: web}", "get", "", "spec.subjects[0]"),
             (
                 "{kind: ServiceAccount, name: web, namespace: x}",

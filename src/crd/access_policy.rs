@@ -12,8 +12,10 @@ use super::Condition;
 /// The one kind of subject so far.
 pub const SERVICE_ACCOUNT: &str = "ServiceAccount";
 
-/// Azure's names of the secret permissions that are enforced so far; `all` stands for every one of them.
-pub const SECRET_PERMISSIONS: [&str; 7] = ["get", "list", "set", "delete", "recover", "purge", "all"];
+/// Azure's names of the secret permissions; `all` stands for every one of them.
+pub const SECRET_PERMISSIONS: [&str; 9] = [
+    "get", "list", "set", "delete", "recover", "purge", "backup", "restore", "all",
+];
 
 /// Who may do what in which vault.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -87,7 +89,8 @@ pub struct Subject {
 pub struct Permissions {
     /// On secrets: `get` reads a value; `list` lists names, versions and attributes without values, deleted secrets
     /// too; `set` makes new versions and changes attributes; `delete` deletes softly; `recover` brings back what was
-    /// deleted; `purge` removes for good what was deleted; `all` is every one of them.
+    /// deleted; `purge` removes for good what was deleted; `backup` takes all versions away, sealed; `restore` brings a
+    /// backup into the vault; `all` is every one of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "secret_permissions")]
     pub secrets: Vec<String>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aws_lc_rs::hkdf;
 use zeroize::Zeroizing;
 
-use crate::model::{SecretBytes, VaultUuid};
+use crate::model::{SecretBytes, Uid, VaultUuid};
 
 use super::seal::{self, Header, RecordType};
 use super::{CryptoError, NamingKey, random};
@@ -16,6 +16,8 @@ pub(super) type KeyBytes = Box<Zeroizing<[u8; 32]>>;
 const LABEL_SEALING: &[u8] = b"strongroom/root/v1/sealing";
 const LABEL_NAMING: &[u8] = b"strongroom/root/v1/naming";
 const LABEL_PAGING: &[u8] = b"strongroom/root/v1/paging";
+const LABEL_BACKUP: &[u8] = b"strongroom/root/v1/backup";
+const LABEL_BACKUP_OF: &[u8] = b"strongroom/backup/v1/namespace/";
 /// The name under which a vault's key is wrapped; it never leaves the vault's head.
 const WRAPPED_NAME: &str = "vault-key";
 /// The only term until keys rotate.
@@ -32,6 +34,7 @@ pub struct RootKey {
     sealing: SealingKey,
     naming: NamingKey,
     paging: SealingKey,
+    backup: BackupKey,
 }
 
 impl RootKey {
@@ -57,6 +60,7 @@ impl RootKey {
             sealing: SealingKey::new(version, derive(&key, LABEL_SEALING)?),
             naming: NamingKey::new(&derive(&key, LABEL_NAMING)?),
             paging: SealingKey::new(version, derive(&key, LABEL_PAGING)?),
+            backup: BackupKey(SealingKey::new(version, derive(&key, LABEL_BACKUP)?)),
             key,
             version,
         })
@@ -90,6 +94,27 @@ impl RootKey {
     #[must_use]
     pub fn paging_key(&self) -> SealingKey {
         self.paging.clone()
+    }
+
+    /// Makes the keys under which backups are sealed.
+    #[must_use]
+    pub fn backup_key(&self) -> BackupKey {
+        self.backup.clone()
+    }
+}
+
+/// What the keys of backups are made from: each namespace has its own, so that a backup opens in its own alone.
+#[derive(Clone)]
+pub struct BackupKey(SealingKey);
+
+impl BackupKey {
+    /// The key of one namespace.
+    ///
+    /// # Errors
+    /// [`CryptoError::Derive`].
+    pub fn of_namespace(&self, uid: &Uid) -> Result<SealingKey, CryptoError> {
+        let label = [LABEL_BACKUP_OF, uid.as_str().as_bytes()].concat();
+        Ok(SealingKey::new(self.0.term, derive(&self.0.key, &label)?))
     }
 }
 
@@ -197,7 +222,7 @@ macro_rules! debug_without_key {
         }
     )*};
 }
-debug_without_key!(RootKey, VaultKey, SealingKey);
+debug_without_key!(RootKey, VaultKey, SealingKey, BackupKey);
 
 /// HKDF with SHA-256 (RFC 5869): extract and expand.
 pub(super) fn hkdf_sha256(
@@ -308,6 +333,13 @@ mod tests {
         assert_eq!(one.naming_key().name(&[b"a"]), two.naming_key().name(&[b"a"]));
         assert_ne!(one.sealing_key().secret(), one.paging_key().secret());
         assert_ne!(one.sealing_key().secret(), bytes.expose());
+        let backup = |root: &RootKey, uid: &str| {
+            let key = root.backup_key().of_namespace(&Uid::new(uid)).unwrap();
+            key.secret().to_vec()
+        };
+        assert_eq!(backup(&one, "n1"), backup(&two, "n1"));
+        assert_ne!(backup(&one, "n1"), backup(&one, "n2"));
+        assert_ne!(backup(&one, "n1"), one.sealing_key().secret());
         assert_ne!(
             one.sealing_key().secret(),
             RootKey::generate().unwrap().sealing_key().secret()
@@ -341,11 +373,12 @@ mod tests {
         let root = RootKey::from_bytes(&SecretBytes::new(vec![0xab; 32])).unwrap();
         let vault = VaultKey::generate(VaultUuid([0; 16])).unwrap();
         let shown = format!(
-            "{root:?} {vault:?} {:?} {:?}",
+            "{root:?} {vault:?} {:?} {:?} {:?}",
             root.sealing_key(),
-            root.naming_key()
+            root.naming_key(),
+            root.backup_key()
         );
-        assert_eq!(shown, "RootKey VaultKey SealingKey NamingKey");
+        assert_eq!(shown, "RootKey VaultKey SealingKey NamingKey BackupKey");
     }
 
     proptest! {

@@ -18,7 +18,7 @@ pub mod x509;
 
 pub use error::CryptoError;
 pub use jose::{IssuerKey, JwkSet, SigningAlgorithm, TokenHeader, VerificationKey};
-pub use keyring::{InstallationId, RootKey, SealingKey, VaultKey};
+pub use keyring::{BackupKey, InstallationId, RootKey, SealingKey, VaultKey};
 pub use mac::NamingKey;
 pub use seal::{Header, RecordType};
 pub use x509::{CertificateAuthority, Leaf};

@@ -47,6 +47,8 @@ pub enum RecordType {
     SkipToken = 7,
     /// A vault's key, inside the vault's head.
     VaultKey = 8,
+    /// An object with all its versions, in its owner's hands; never stored.
+    Backup = 9,
 }
 
 impl RecordType {
@@ -60,6 +62,7 @@ impl RecordType {
             6 => Self::Body,
             7 => Self::SkipToken,
             8 => Self::VaultKey,
+            9 => Self::Backup,
             _ => return None,
         })
     }
@@ -363,6 +366,7 @@ mod tests {
             (6, RecordType::Body),
             (7, RecordType::SkipToken),
             (8, RecordType::VaultKey),
+            (9, RecordType::Backup),
         ] {
             assert_eq!(
                 (record_type as u8, RecordType::of(number)),
@@ -370,14 +374,14 @@ mod tests {
             );
         }
         assert!(
-            [0, 9, 255]
+            [0, 10, 255]
                 .into_iter()
                 .all(|number| RecordType::of(number).is_none())
         );
     }
 
     fn any_header() -> impl Strategy<Value = Header> {
-        (1..=8_u8, any::<[u8; 16]>(), any::<[u8; 16]>(), any::<u64>()).prop_map(
+        (1..=9_u8, any::<[u8; 16]>(), any::<[u8; 16]>(), any::<u64>()).prop_map(
             |(number, vault, incarnation, rev)| Header {
                 record_type: RecordType::of(number).unwrap(),
                 vault: VaultUuid(vault),

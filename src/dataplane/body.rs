@@ -1,12 +1,15 @@
 //! Request bodies as JSON. The secret's value never meets the JSON parser: [`take_value`] lifts it out of the buffer first.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, Engine as _, GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use zeroize::Zeroizing;
 
-use crate::model::{AttributesChange, SecretBytes, Tags, UnixSeconds};
+use crate::model::{AttributesChange, Backup, SecretBytes, Tags, UnixSeconds};
 
 /// Why a body is refused. It names members that are ours and never what the client sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -22,6 +25,9 @@ pub(super) enum BadBody {
         "Property attributes.nbf or attributes.exp has an invalid value. It must be a whole number of Unix seconds."
     )]
     Date,
+    /// Not base64url.
+    #[error("Malformed backup blob: it is not base64url.")]
+    Backup,
 }
 
 /// The body of a set.
@@ -60,6 +66,35 @@ pub(super) fn set(mut buffer: Zeroizing<Vec<u8>>) -> Result<SetBody, BadBody> {
     })
 }
 
+/// Reads the body of a restore: a backup as base64url, with or without padding.
+///
+/// # Errors
+/// [`BadBody`].
+pub(super) fn restore(buffer: &[u8]) -> Result<Backup, BadBody> {
+    #[derive(Deserialize)]
+    struct Restore<'a> {
+        #[serde(borrow, default)]
+        value: Option<Cow<'a, str>>,
+    }
+    if !is_object(buffer) {
+        return Err(BadBody::Malformed);
+    }
+    let restore: Restore<'_> = serde_json::from_slice(buffer).map_err(|_| BadBody::Malformed)?;
+    let value = restore.value.ok_or(BadBody::NoValue)?;
+    let blob = BASE64URL.decode(value.as_bytes()).map_err(|_| BadBody::Backup)?;
+    Ok(Backup(blob))
+}
+
+const BASE64URL: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// A sequence would deserialise into a struct too.
+fn is_object(buffer: &[u8]) -> bool {
+    buffer.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{')
+}
+
 /// Reads the body of an update. A `value` in it is ignored, as every member that an update does not have.
 ///
 /// # Errors
@@ -89,9 +124,7 @@ struct Members<'a> {
 
 impl<'a> Members<'a> {
     fn parse(buffer: &'a [u8]) -> Result<Self, BadBody> {
-        // A sequence would deserialise into the struct too.
-        let object = buffer.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
-        if !object {
+        if !is_object(buffer) {
             return Err(BadBody::Malformed);
         }
         serde_json::from_slice(buffer).map_err(|_| BadBody::Malformed)
@@ -372,6 +405,36 @@ mod tests {
     }
 
     #[test]
+    fn a_backup_is_base64url_with_or_without_padding() {
+        for text in [
+            r#"{"value":"-__-AA"}"#,
+            r#"{"value":"-__-AA=="}"#,
+            r#"{"value":"-__-\u0041A","other":1}"#,
+        ] {
+            assert_eq!(
+                restore(text.as_bytes()),
+                Ok(Backup(vec![0xfb, 0xff, 0xfe, 0])),
+                "{text}"
+            );
+        }
+        for (text, expected) in [
+            ("", BadBody::Malformed),
+            ("[]", BadBody::Malformed),
+            (r#"["AA"]"#, BadBody::Malformed),
+            (r#"{"value":1}"#, BadBody::Malformed),
+            (r#"{"value":"AA","value":"AA"}"#, BadBody::Malformed),
+            ("{}", BadBody::NoValue),
+            (r#"{"value":null}"#, BadBody::NoValue),
+            (r#"{"value":"+/+A"}"#, BadBody::Backup),
+            (r#"{"value":"A"}"#, BadBody::Backup),
+            (r#"{"value":"not a blob"}"#, BadBody::Backup),
+        ] {
+            assert_eq!(restore(text.as_bytes()), Err(expected), "{text}");
+        }
+        assert_eq!(restore(br#"{"value":""}"#), Ok(Backup(Vec::new())));
+    }
+
+    #[test]
     fn the_value_is_gone_from_the_buffer_before_it_is_parsed() {
         let mut buffer = br#"{ "tags" : {"value":"kept"}, "value" : "hunter2\n" }"#.to_vec();
         let value = take_value(&mut buffer).unwrap().unwrap();
@@ -401,6 +464,7 @@ mod tests {
 
         #[test]
         fn no_bytes_make_the_reader_panic(bytes: Vec<u8>) {
+            let _ = restore(&bytes);
             let _ = set(Zeroizing::new(bytes.clone()));
             let _ = update(Zeroizing::new(bytes));
         }

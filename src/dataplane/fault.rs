@@ -66,7 +66,7 @@ impl Fault {
     pub(super) const TOO_LARGE: Self = Self::new(
         StatusCode::PAYLOAD_TOO_LARGE,
         "BadParameter",
-        "The request body is longer than 256 KiB. A secret's value has at most 25 KB.",
+        "The request body is too long. A secret's value has at most 25 KB, a backup at most 14 MiB.",
     )
     .with(Hint::Close);
 
@@ -235,7 +235,8 @@ const fn codes(reason: Reason) -> (&'static str, Option<&'static str>) {
         }
         Reason::ObjectIsDeletedButRecoverable => ("Conflict", Some("ObjectIsDeletedButRecoverable")),
         Reason::ObjectIsBeingDeleted => ("Conflict", Some("ObjectIsBeingDeleted")),
-        Reason::OutOfLimits | Reason::SkipTokenInvalid => ("BadParameter", None),
+        Reason::SecretExists => ("Conflict", None),
+        Reason::OutOfLimits | Reason::BackupMalformed | Reason::SkipTokenInvalid => ("BadParameter", None),
         Reason::QuotaExceeded => ("Throttled", None),
         Reason::IdentityUnavailable
         | Reason::VaultNotReady

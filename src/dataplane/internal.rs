@@ -273,7 +273,8 @@ impl InternalFace {
                     | Reply::Deleted(_)
                     | Reply::Page(_)
                     | Reply::DeletedPage(_)
-                    | Reply::Purged => {
+                    | Reply::Purged
+                    | Reply::Backup(_) => {
                         return Err(Fault::INTERNAL.into());
                     }
                 };

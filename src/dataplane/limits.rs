@@ -88,6 +88,11 @@ pub(super) const HEAD_BYTES_HTTP2: u32 = 32 * 1024;
 /// Most bytes of a request's body: a value of 25 KiB fits however it is escaped.
 pub(super) const BODY_BYTES: usize = 256 * 1024;
 
+/// Most bytes of a body that brings a backup: the largest that is ever made, as base64, and its JSON.
+pub(super) const BACKUP_BODY_BYTES: usize = 20 * 1024 * 1024;
+/// How long such a body may take, in all. Only who may restore has it read.
+pub(super) const BACKUP_BODY_TIME: Duration = Duration::from_mins(1);
+
 /// Counts connections per address.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Census(Arc<Mutex<HashMap<IpAddr, usize>>>);

@@ -474,6 +474,7 @@ fn planned(item: &RequestedSecret, reply: Reply) -> Option<(PlannedFile, Version
         | Reply::Page(_)
         | Reply::DeletedPage(_)
         | Reply::Purged
+        | Reply::Backup(_)
         | Reply::VaultReady
         | Reply::Owned(_) => None,
     }

@@ -2,14 +2,16 @@
 
 use std::num::NonZeroU8;
 
+use base64::display::Base64Display;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use super::host::Address;
 use crate::json::{self, Key, Members, key};
 use crate::model::{
-    Attributes, DeletedItem, DeletedSecret, ObjectName, Page, Reply, Secret, SecretItem, Tags, UnixSeconds,
-    Version,
+    Attributes, Backup, DeletedItem, DeletedSecret, ObjectName, Page, Reply, Secret, SecretItem, Tags,
+    UnixSeconds, Version,
 };
 
 /// The collections that ids and links name.
@@ -53,6 +55,7 @@ pub(super) fn write(reply: &Reply, address: &Address, link: &PageLink<'_>) -> Op
             write_item(o, address, item);
         })),
         Reply::Purged => Some(Bytes::new()),
+        Reply::Backup(backup) => Some(write_backup(backup)),
         Reply::VaultReady | Reply::Owned(_) => None,
     }
 }
@@ -64,6 +67,13 @@ fn text(secret: &Secret) -> Option<Option<&str>> {
         .as_ref()
         .map(|value| std::str::from_utf8(value.expose()));
     value.transpose().ok()
+}
+
+/// A blob as clients hand it back: base64url without padding.
+fn write_backup(Backup(blob): &Backup) -> Bytes {
+    bytes(blob.len().div_ceil(3) * 4 + 16, |o| {
+        o.shown(key!("value"), Base64Display::new(blob, &URL_SAFE_NO_PAD));
+    })
 }
 
 /// A deleted secret has no value on the wire, whatever the engine says.
@@ -338,6 +348,8 @@ mod tests {
             "https://demo.team.svc:8443/deletedsecrets?api-version=7.4&$skiptoken=token"
         );
         assert_eq!(text(&Reply::Purged, &NO_LINK), "");
+        let backup = Reply::Backup(Backup(vec![0xfb, 0xff, 0xfe, 0]));
+        assert_eq!(text(&backup, &NO_LINK), r#"{"value":"-__-AA"}"#);
     }
 
     #[test]

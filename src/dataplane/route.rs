@@ -57,6 +57,10 @@ pub enum Action {
     RecoverSecret,
     /// `DELETE /deletedsecrets/{name}`.
     PurgeSecret,
+    /// `POST /secrets/{name}/backup`.
+    BackupSecret,
+    /// `POST /secrets/restore`.
+    RestoreSecret,
 }
 
 use Segment::{Name, Word};
@@ -112,6 +116,16 @@ pub static ROUTES: &[Row] = &[
         method: Method::DELETE,
         path: &[Word("deletedsecrets"), Name],
         action: Action::PurgeSecret,
+    },
+    Row {
+        method: Method::POST,
+        path: &[Word("secrets"), Name, Word("backup")],
+        action: Action::BackupSecret,
+    },
+    Row {
+        method: Method::POST,
+        path: &[Word("secrets"), Word("restore")],
+        action: Action::RestoreSecret,
     },
 ];
 
@@ -234,6 +248,7 @@ impl Methods {
     /// The `Allow` header, as a constant text; none where no route has the path. A test holds it to [`ROUTES`].
     const fn header(&self) -> Option<&'static str> {
         match (self.delete, self.get, self.patch, self.post, self.put) {
+            (true, true, true, true, true) => Some("DELETE, GET, PATCH, POST, PUT"),
             (true, true, true, false, true) => Some("DELETE, GET, PATCH, PUT"),
             (true, true, false, false, false) => Some("DELETE, GET"),
             (false, true, true, false, false) => Some("GET, PATCH"),
@@ -430,6 +445,11 @@ mod tests {
             (Method::PATCH, &with_version, Action::UpdateSecret),
             (Method::DELETE, "/secrets/a", Action::DeleteSecret),
             (Method::DELETE, "/SECRETS/a/", Action::DeleteSecret),
+            (Method::POST, "/secrets/a/backup", Action::BackupSecret),
+            (Method::POST, "/secrets/a/Backup/", Action::BackupSecret),
+            (Method::POST, "/secrets/restore", Action::RestoreSecret),
+            (Method::POST, "/Secrets/Restore/", Action::RestoreSecret),
+            (Method::GET, "/secrets/restore", Action::GetSecret),
             (Method::GET, "/deletedsecrets", Action::ListDeletedSecrets),
             (Method::GET, "/DeletedSecrets/a", Action::GetDeletedSecret),
             (Method::GET, "/deletedsecrets/a/", Action::GetDeletedSecret),

@@ -20,13 +20,13 @@ use super::fault::{Fault, Hint};
 use super::head::{self, RequestIds};
 use super::host::{Address, BadHost};
 use super::intake::{Intake, Outlet, discard};
-use super::limits::{BODY_BYTES, Limits};
+use super::limits::{BACKUP_BODY_BYTES, BACKUP_BODY_TIME, BODY_BYTES, Limits};
 use super::listener::{self, Counts, Face, Visitor};
 use super::pulse::UnderWay;
 use super::reply::{self, PageLink};
 use super::route::{self, Action, Query, Target};
-use crate::gate::{self, Gate};
-use crate::model::{ObjectName, Operation, SetSecret, UpdateSecret, VaultId};
+use crate::gate::{self, Admitted, Gate};
+use crate::model::{Backup, ObjectName, Operation, SetSecret, UpdateSecret, VaultId};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics as labels;
 use crate::tls::HostRule;
@@ -61,6 +61,7 @@ pub async fn serve_vaults(tcp: TcpListener, tls: Arc<ServerConfig>, vaults: Vaul
         hosts,
         authority,
         intake,
+        backups: Intake::new(BACKUP_BODY_BYTES, BACKUP_BODY_TIME),
         outlet: Outlet::default(),
         patience,
         ids: RequestIds::default(),
@@ -85,6 +86,8 @@ struct VaultFace {
     hosts: HostRule,
     authority: String,
     intake: Intake,
+    /// Bodies that bring backups have a room of their own.
+    backups: Intake,
     outlet: Outlet,
     patience: Duration,
     ids: RequestIds,
@@ -192,7 +195,10 @@ impl VaultFace {
             Action::ListSecretVersions => target.name.clone(),
             _ => None,
         };
-        let operation = self.operation(target, query, parts, body).await?;
+        let operation = match target.action {
+            Action::RestoreSecret => self.restore(&admitted, &vault, parts, body).await?,
+            _ => self.operation(target, query, parts, body).await?,
+        };
         let client_request_id = head::client_request_id(&parts.headers).and_then(|id| id.to_str().ok());
         let agent = parts.headers.get(header::USER_AGENT);
         let mut request = gate::Request::new(vault, operation)
@@ -227,7 +233,7 @@ impl VaultFace {
             name,
             version,
         } = target;
-        // Every route but the lists of secrets has a name in its path.
+        // Every route that comes here but the lists of secrets has a name in its path.
         let named = |name: Option<ObjectName>| name.ok_or(Fault::INTERNAL);
         Ok(match action {
             Action::ListSecrets => Operation::ListSecrets(query.page()),
@@ -244,6 +250,8 @@ impl VaultFace {
             Action::GetDeletedSecret => Operation::GetDeletedSecret { name: named(name)? },
             Action::RecoverSecret => Operation::RecoverSecret { name: named(name)? },
             Action::PurgeSecret => Operation::PurgeSecret { name: named(name)? },
+            Action::BackupSecret => Operation::BackupSecret { name: named(name)? },
+            Action::RestoreSecret => return Err(Fault::INTERNAL),
             Action::SetSecret => {
                 let set = body::set(self.intake.read(&parts.headers, body).await?)?;
                 Operation::SetSecret(SetSecret {
@@ -264,6 +272,27 @@ impl VaultFace {
                     attributes: update.attributes,
                 })
             }
+        })
+    }
+
+    /// A restore. Its body may be large, so that of a caller who may not restore is not read: the gate refuses them for
+    /// an empty one, on record as any other.
+    async fn restore(
+        &self,
+        admitted: &Admitted,
+        vault: &VaultId,
+        parts: &Parts,
+        body: &mut Incoming,
+    ) -> Result<Operation, Fault> {
+        let nothing = || Operation::RestoreSecret {
+            backup: Backup(Vec::new()),
+        };
+        if self.gate.foresee(admitted, vault, nothing()).is_err() {
+            return Ok(nothing());
+        }
+        let body = self.backups.read(&parts.headers, body).await?;
+        Ok(Operation::RestoreSecret {
+            backup: body::restore(&body)?,
         })
     }
 

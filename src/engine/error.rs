@@ -54,6 +54,36 @@ pub enum Error {
         /// The name asked for.
         name: ObjectName,
     },
+    /// A backup is restored only where its name is free.
+    #[error("Secret {name} already exists in this vault; a backup is restored only where its name is free.")]
+    SecretExists {
+        /// The name in the backup.
+        name: ObjectName,
+    },
+    /// It was not made here for this namespace, or was changed.
+    #[error(
+        "Malformed backup blob: it was changed or cut, or made by another installation or in another namespace than \
+         this vault's."
+    )]
+    BackupMalformed,
+    /// More than [`crate::engine::MAX_BACKUP_VERSIONS`].
+    #[error("The secret has {count} versions; at most {limit} can be backed up.")]
+    BackupTooManyVersions {
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// Longer than [`crate::engine::MAX_BACKUP`].
+    #[error(
+        "A backup of the secret with all its versions would take {size} bytes; at most {limit} are possible."
+    )]
+    BackupTooLarge {
+        /// Bytes that it would take.
+        size: usize,
+        /// Bytes that it may take.
+        limit: usize,
+    },
     /// The vault's purge protection is on.
     #[error(
         "Operation \"purge\" is not allowed because purge protection is enabled for this vault. The secret is purged by \
@@ -172,7 +202,9 @@ impl Error {
             Self::SecretDisabled | Self::SecretNotYetValid | Self::SecretExpired | Self::PurgeProtected => {
                 Kind::Denied
             }
-            Self::ObjectIsDeletedButRecoverable { .. } | Self::ObjectIsBeingDeleted { .. } => Kind::Conflict,
+            Self::ObjectIsDeletedButRecoverable { .. }
+            | Self::ObjectIsBeingDeleted { .. }
+            | Self::SecretExists { .. } => Kind::Conflict,
             Self::ValueTooLarge
             | Self::ContentTypeTooLong
             | Self::TooManyTags
@@ -181,7 +213,10 @@ impl Error {
             | Self::PageSize
             | Self::SkipTokenInvalid
             | Self::HeadTooLarge { .. }
-            | Self::TooManyVersions { .. } => Kind::Invalid,
+            | Self::TooManyVersions { .. }
+            | Self::BackupMalformed
+            | Self::BackupTooManyVersions { .. }
+            | Self::BackupTooLarge { .. } => Kind::Invalid,
             Self::InstallationFull { .. } => Kind::Throttled,
             Self::VaultNotReady { .. }
             | Self::NewerFormat
@@ -213,6 +248,9 @@ impl Error {
             | Self::ObjectIsDeletedButRecoverable { .. }
             | Self::ObjectIsBeingDeleted { .. }
             | Self::PurgeProtected
+            | Self::SecretExists { .. }
+            | Self::BackupTooManyVersions { .. }
+            | Self::BackupTooLarge { .. }
             | Self::HeadTooLarge { .. }
             | Self::TooManyVersions { .. }
             | Self::VaultNotReady { .. }
@@ -225,6 +263,7 @@ impl Error {
             | Self::GeneratedLength
             | Self::PageSize
             | Self::SkipTokenInvalid
+            | Self::BackupMalformed
             | Self::InstallationFull { .. }
             | Self::StoreRolledBack
             | Self::Contention

@@ -14,6 +14,10 @@ pub const MAX_TAGS: usize = 15;
 pub const MAX_TAG: usize = 512;
 /// Items of a page.
 pub const MAX_PAGE: u8 = 25;
+/// Versions of an object that is backed up.
+pub const MAX_BACKUP_VERSIONS: usize = 500;
+/// Bytes of a backup: 500 versions with values and attributes of the greatest common size.
+pub const MAX_BACKUP: usize = 14 * 1024 * 1024;
 
 /// What an installation may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

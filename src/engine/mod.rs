@@ -12,6 +12,7 @@
 //! - **The store is not trusted**: a record that does not open, went back, was replaced or is gone damages its own object
 //!   and no other.
 
+mod backup;
 mod commit;
 mod decide;
 mod error;
@@ -50,7 +51,9 @@ use read::Read;
 use seals::{Seals, random_id};
 
 pub use error::{Damage, Error};
-pub use limits::{MAX_CONTENT_TYPE, MAX_PAGE, MAX_TAG, MAX_TAGS, MAX_VALUE, Quotas};
+pub use limits::{
+    MAX_BACKUP, MAX_BACKUP_VERSIONS, MAX_CONTENT_TYPE, MAX_PAGE, MAX_TAG, MAX_TAGS, MAX_VALUE, Quotas,
+};
 
 /// What an engine is made of.
 pub struct EngineParts {
@@ -105,8 +108,8 @@ impl Engine {
         }
     }
 
-    /// What memory alone says to a read. None for a change, and where the answer would be a refusal that has to be confirmed
-    /// first: [`Engine::perform`] then.
+    /// What memory alone says to a read. None for a change, for a backup, which takes its time, and where the answer would be a
+    /// refusal that has to be confirmed first: [`Engine::perform`] then.
     ///
     /// # Errors
     /// [`Error`]s that rest on no stored state.
@@ -151,11 +154,13 @@ impl Engine {
             }
             Operation::ListDeletedSecrets(page) => self.tell(&entry, Read::ListDeleted(&page)).await,
             Operation::GetDeletedSecret { name } => self.tell(&entry, Read::GetDeleted(&name)).await,
+            Operation::BackupSecret { name } => self.backup(&entry, &name).await,
             Operation::SetSecret(set) => self.set(&entry, set, now).await,
             Operation::UpdateSecret(update) => self.update(&entry, &update, now).await,
             Operation::DeleteSecret { name } => self.delete(&entry, &name, now).await,
             Operation::RecoverSecret { name } => self.recover(&entry, &name, now).await,
             Operation::PurgeSecret { name } => self.purge(&entry, &name, now).await,
+            Operation::RestoreSecret { backup } => self.restore(&entry, &backup, now).await,
             Operation::EnsureVault(_) => self.ensure_vault(&entry, now).await,
             Operation::EnsureGeneratedSecret(ensure) => self.ensure_generated(&entry, &ensure, now).await,
             Operation::DeleteOwned(delete) => self.delete_owned(&entry, &delete, now).await,

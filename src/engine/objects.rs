@@ -1,5 +1,7 @@
 //! Changes of objects and of vaults, as [`Change`] sees them.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 
 use super::commit::{Change, Made, State};
@@ -17,6 +19,8 @@ pub(super) enum Value<'a> {
     /// It makes no version.
     None,
     Given(&'a SecretBytes),
+    /// Of many versions at once, made before.
+    Restored(&'a HashMap<Version, SecretBytes>),
     /// Made anew for each attempt; only the one that comes through is ever seen.
     Generated {
         alphabet: Alphabet,
@@ -46,6 +50,10 @@ impl<D> ObjectChange<'_, D> {
         match &self.value {
             Value::None => Err(Error::Encode),
             Value::Given(value) => seal(value.expose()),
+            Value::Restored(values) => {
+                let value = values.get(&place.version).ok_or(Error::Encode)?;
+                seal(value.expose())
+            }
             Value::Generated { alphabet, length } => {
                 let value = random::generate_text(*alphabet, *length).map_err(Error::Crypto)?;
                 seal(value.expose())
@@ -92,7 +100,7 @@ where
         }
         let is_there = |secret: &SecretState| secret.versions.get(&self.context.version).is_some();
         match self.value {
-            Value::None => Made::NotLately,
+            Value::None | Value::Restored(_) => Made::NotLately,
             // A version stays for as long as its name is not purged.
             Value::Given(_) | Value::Generated { .. } if head.secret.as_ref().is_some_and(is_there) => {
                 Made::Yes

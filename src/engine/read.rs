@@ -9,7 +9,7 @@ use crate::model::{
     ObjectName, Operation, Page, PageRequest, Reply, Secret, UnixSeconds, VaultEntry, Version,
 };
 
-/// An operation that changes nothing.
+/// An operation that changes nothing, and is answered at once.
 pub(super) enum Read<'a> {
     Get {
         name: &'a ObjectName,
@@ -26,7 +26,7 @@ pub(super) enum Read<'a> {
 }
 
 impl<'a> Read<'a> {
-    /// None for a change.
+    /// None for a change, and for a backup, which takes its time.
     pub(super) const fn of(operation: &'a Operation, now: UnixSeconds) -> Option<Self> {
         Some(match operation {
             Operation::GetSecret { name, version } => Self::Get {
@@ -38,11 +38,13 @@ impl<'a> Read<'a> {
             Operation::ListSecretVersions { name, page } => Self::ListVersions { name, page },
             Operation::ListDeletedSecrets(page) => Self::ListDeleted(page),
             Operation::GetDeletedSecret { name } => Self::GetDeleted(name),
-            Operation::SetSecret(_)
+            Operation::BackupSecret { .. }
+            | Operation::SetSecret(_)
             | Operation::UpdateSecret(_)
             | Operation::DeleteSecret { .. }
             | Operation::RecoverSecret { .. }
             | Operation::PurgeSecret { .. }
+            | Operation::RestoreSecret { .. }
             | Operation::EnsureVault(_)
             | Operation::EnsureGeneratedSecret(_)
             | Operation::DeleteOwned(_) => return None,

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::heads::{Head, Incarnation, VaultHead};
 use super::{Damage, Error};
 use crate::crypto::{
-    Header, InstallationId, NamingKey, RecordType, RootKey, SealingKey, VaultKey, random, seal,
+    BackupKey, Header, InstallationId, NamingKey, RecordType, RootKey, SealingKey, VaultKey, random, seal,
 };
 use crate::model::{SecretBytes, Uid, VaultName, VaultUuid, Version};
 use crate::store::RecordName;
@@ -16,7 +16,13 @@ pub(super) struct Seals {
     root: SealingKey,
     naming: NamingKey,
     paging: SealingKey,
+    backup: BackupKey,
 }
+
+/// The name under which backups of secrets are sealed.
+const BACKUP_NAME: &str = "secret";
+/// Backups belong to no vault.
+const NO_VAULT: VaultUuid = VaultUuid([0; 16]);
 
 /// Where the value of one version lies: bound into its seal, so that it opens nowhere else.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +41,7 @@ impl Seals {
             root: root.sealing_key(),
             naming: root.naming_key(),
             paging: root.paging_key(),
+            backup: root.backup_key(),
         }
     }
 
@@ -154,6 +161,60 @@ impl Seals {
         } else {
             Err(Error::RecordDamaged(Damage::DoesNotOpen))
         }
+    }
+
+    /// The key of a namespace's backups.
+    pub(super) fn backup_key(&self, namespace_uid: &Uid) -> Result<SealingKey, Error> {
+        self.backup.of_namespace(namespace_uid).map_err(Error::Crypto)
+    }
+
+    /// Seals the value of a version for its place in a backup.
+    pub(super) fn seal_backup_body(
+        &self,
+        key: &SealingKey,
+        place: &BodyPlace<'_>,
+        value: &[u8],
+    ) -> Result<Bytes, Error> {
+        self.seal_body(NO_VAULT, key, place, value)
+    }
+
+    /// Opens the value of a version in a backup.
+    pub(super) fn open_backup_body(
+        &self,
+        key: &SealingKey,
+        place: &BodyPlace<'_>,
+        body: &[u8],
+    ) -> Result<SecretBytes, Error> {
+        self.open_body(NO_VAULT, key, place, body)
+            .map_err(|_| Error::BackupMalformed)
+    }
+
+    /// Seals a whole backup; `id` tells it from every other.
+    pub(super) fn seal_backup(
+        &self,
+        key: &SealingKey,
+        id: Incarnation,
+        content: &[u8],
+    ) -> Result<Bytes, Error> {
+        let header = Header {
+            record_type: RecordType::Backup,
+            vault: NO_VAULT,
+            incarnation: id,
+            term: key.term(),
+            rev: 1,
+        };
+        self.seal(key, &header, BACKUP_NAME, content)
+    }
+
+    /// Opens a whole backup, and hands back its id and content.
+    pub(super) fn open_backup(
+        &self,
+        key: &SealingKey,
+        blob: &[u8],
+    ) -> Result<(Incarnation, SecretBytes), Error> {
+        seal::open(key, &self.installation, RecordType::Backup, BACKUP_NAME, blob)
+            .map(|(header, content)| (header.incarnation, content))
+            .map_err(|_| Error::BackupMalformed)
     }
 
     /// Seals where a list goes on; `list` names the vault and the list.

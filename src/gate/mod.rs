@@ -319,13 +319,18 @@ impl Gate {
 
     async fn do_on_record(&self, about: About, permit: Permit, now: Moment) -> Result<Reply, Refusal> {
         let entry = self.parts.audit.open(about, &permit, now).await?;
+        let named = permit.operation().object().is_some();
         let result = self
             .parts
             .engine
             .perform(permit, now)
             .await
             .map_err(Refusal::from);
-        entry.close(&outcome(&result), self.parts.clock.now()).await?;
+        let mut outcome = outcome(&result);
+        if let (false, Ok(Reply::Secret(secret))) = (named, &result) {
+            outcome.object = Some(secret.name.clone());
+        }
+        entry.close(&outcome, self.parts.clock.now()).await?;
         result
     }
 
@@ -439,6 +444,7 @@ fn outcome(result: &Result<Reply, Refusal>) -> Outcome {
             | Reply::Page(_)
             | Reply::DeletedPage(_)
             | Reply::Purged
+            | Reply::Backup(_)
             | Reply::VaultReady => None,
         }),
         Err(refusal) => failure(refusal),

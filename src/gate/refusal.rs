@@ -38,7 +38,9 @@ pub enum Reason {
     PurgeProtected,
     ObjectIsDeletedButRecoverable,
     ObjectIsBeingDeleted,
+    SecretExists,
     OutOfLimits,
+    BackupMalformed,
     SkipTokenInvalid,
     QuotaExceeded,
     VaultNotReady,
@@ -78,8 +80,10 @@ impl Reason {
             | Self::SecretNotFound
             | Self::SecretVersionNotFound
             | Self::DeletedSecretNotFound => Kind::NotFound,
-            Self::ObjectIsDeletedButRecoverable | Self::ObjectIsBeingDeleted => Kind::Conflict,
-            Self::OutOfLimits | Self::SkipTokenInvalid => Kind::Invalid,
+            Self::ObjectIsDeletedButRecoverable | Self::ObjectIsBeingDeleted | Self::SecretExists => {
+                Kind::Conflict
+            }
+            Self::OutOfLimits | Self::BackupMalformed | Self::SkipTokenInvalid => Kind::Invalid,
             Self::QuotaExceeded => Kind::Throttled,
             Self::IdentityUnavailable
             | Self::VaultNotReady
@@ -121,6 +125,8 @@ impl Reason {
             Self::PurgeProtected => "PurgeProtected",
             Self::ObjectIsDeletedButRecoverable => "ObjectIsDeletedButRecoverable",
             Self::ObjectIsBeingDeleted => "ObjectIsBeingDeleted",
+            Self::SecretExists => "SecretExists",
+            Self::BackupMalformed => "BackupMalformed",
             Self::OutOfLimits => "OutOfLimits",
             Self::SkipTokenInvalid => "SkipTokenInvalid",
             Self::QuotaExceeded => "QuotaExceeded",
@@ -295,6 +301,8 @@ impl From<engine::Error> for Refusal {
             Error::PurgeProtected => Reason::PurgeProtected,
             Error::ObjectIsDeletedButRecoverable { .. } => Reason::ObjectIsDeletedButRecoverable,
             Error::ObjectIsBeingDeleted { .. } => Reason::ObjectIsBeingDeleted,
+            Error::SecretExists { .. } => Reason::SecretExists,
+            Error::BackupMalformed => Reason::BackupMalformed,
             Error::ValueTooLarge
             | Error::ContentTypeTooLong
             | Error::TooManyTags
@@ -302,7 +310,9 @@ impl From<engine::Error> for Refusal {
             | Error::GeneratedLength
             | Error::PageSize
             | Error::HeadTooLarge { .. }
-            | Error::TooManyVersions { .. } => Reason::OutOfLimits,
+            | Error::TooManyVersions { .. }
+            | Error::BackupTooManyVersions { .. }
+            | Error::BackupTooLarge { .. } => Reason::OutOfLimits,
             Error::SkipTokenInvalid => Reason::SkipTokenInvalid,
             Error::InstallationFull { .. } => Reason::QuotaExceeded,
             Error::VaultNotReady { .. } => Reason::VaultNotReady,

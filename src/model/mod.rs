@@ -19,8 +19,8 @@ pub use care::RootKeyCare;
 pub use kind::Kind;
 pub use names::{Hex, InvalidName, Namespace, ObjectName, Uid, VaultId, VaultName, VaultUuid, Version};
 pub use operation::{
-    Alphabet, Class, DeleteOwned, EnsureGeneratedSecret, EnsureVault, Operation, OperationName, Owner,
-    PageRequest, SetSecret, UpdateSecret,
+    Alphabet, Backup, Class, DeleteOwned, EnsureGeneratedSecret, EnsureVault, Operation, OperationName,
+    Owner, PageRequest, SetSecret, UpdateSecret,
 };
 pub use reply::{DeletedItem, DeletedSecret, OwnedSecret, Page, Reply, Secret, SecretItem, VaultSummary};
 pub use secret_bytes::SecretBytes;

@@ -1,5 +1,6 @@
 //! What can be asked of a vault. A permit owns one of these.
 
+use std::fmt;
 use std::num::NonZeroU8;
 
 use super::{AttributesChange, Namespace, ObjectName, SecretBytes, Tags, Uid, Version};
@@ -49,6 +50,16 @@ pub enum Operation {
         /// Which secret.
         name: ObjectName,
     },
+    /// `POST /secrets/{name}/backup`: all versions, sealed.
+    BackupSecret {
+        /// Which secret.
+        name: ObjectName,
+    },
+    /// `POST /secrets/restore`: what a backup holds is there again, under its own name.
+    RestoreSecret {
+        /// The backup.
+        backup: Backup,
+    },
     /// From `operate` alone: the vault's head exists.
     EnsureVault(EnsureVault),
     /// From `operate` alone: a `Secret` resource's generated value exists.
@@ -70,6 +81,16 @@ pub struct SetSecret {
     pub tags: Tags,
     /// `enabled`, `nbf`, `exp`.
     pub attributes: AttributesChange,
+}
+
+/// A secret with all its versions, sealed for the namespace that it was in.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Backup(pub Vec<u8>);
+
+impl fmt::Debug for Backup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Backup({} bytes)", self.0.len())
+    }
 }
 
 /// Body of an update. What is `None` stays as it is.
@@ -173,12 +194,14 @@ pub enum OperationName {
     SecretGetDeleted,
     SecretRecover,
     SecretPurge,
+    SecretBackup,
+    SecretRestore,
     VaultPut,
 }
 
 impl OperationName {
     /// Every name, for metrics that start at zero.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Authentication,
         Self::SecretSet,
         Self::SecretGet,
@@ -190,6 +213,8 @@ impl OperationName {
         Self::SecretGetDeleted,
         Self::SecretRecover,
         Self::SecretPurge,
+        Self::SecretBackup,
+        Self::SecretRestore,
         Self::VaultPut,
     ];
 
@@ -208,6 +233,8 @@ impl OperationName {
             Self::SecretGetDeleted => "SecretGetDeleted",
             Self::SecretRecover => "SecretRecover",
             Self::SecretPurge => "SecretPurge",
+            Self::SecretBackup => "SecretBackup",
+            Self::SecretRestore => "SecretRestore",
             Self::VaultPut => "VaultPut",
         }
     }
@@ -222,12 +249,14 @@ impl Operation {
             | Self::ListSecrets(_)
             | Self::ListSecretVersions { .. }
             | Self::ListDeletedSecrets(_)
-            | Self::GetDeletedSecret { .. } => Class::Read,
+            | Self::GetDeletedSecret { .. }
+            | Self::BackupSecret { .. } => Class::Read,
             Self::SetSecret(_)
             | Self::UpdateSecret(_)
             | Self::DeleteSecret { .. }
             | Self::RecoverSecret { .. }
             | Self::PurgeSecret { .. }
+            | Self::RestoreSecret { .. }
             | Self::EnsureVault(_)
             | Self::EnsureGeneratedSecret(_)
             | Self::DeleteOwned(_) => Class::Change,
@@ -248,11 +277,13 @@ impl Operation {
             Self::GetDeletedSecret { .. } => OperationName::SecretGetDeleted,
             Self::RecoverSecret { .. } => OperationName::SecretRecover,
             Self::PurgeSecret { .. } => OperationName::SecretPurge,
+            Self::BackupSecret { .. } => OperationName::SecretBackup,
+            Self::RestoreSecret { .. } => OperationName::SecretRestore,
             Self::EnsureVault(_) => OperationName::VaultPut,
         }
     }
 
-    /// The object that it is about, where it is about one.
+    /// The object that it is about, where it is about one that the request names.
     #[must_use]
     pub const fn object(&self) -> Option<&ObjectName> {
         match self {
@@ -264,9 +295,13 @@ impl Operation {
             | Self::GetDeletedSecret { name }
             | Self::RecoverSecret { name }
             | Self::PurgeSecret { name }
+            | Self::BackupSecret { name }
             | Self::EnsureGeneratedSecret(EnsureGeneratedSecret { name, .. })
             | Self::DeleteOwned(DeleteOwned { name, .. }) => Some(name),
-            Self::ListSecrets(_) | Self::ListDeletedSecrets(_) | Self::EnsureVault(_) => None,
+            Self::ListSecrets(_)
+            | Self::ListDeletedSecrets(_)
+            | Self::RestoreSecret { .. }
+            | Self::EnsureVault(_) => None,
         }
     }
 }

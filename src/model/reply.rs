@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use super::{
-    Attributes, ObjectName, Owner, RootKeyCare, SecretBytes, Tags, UnixSeconds, VaultId, VaultRules, Version,
+    Attributes, Backup, ObjectName, Owner, RootKeyCare, SecretBytes, Tags, UnixSeconds, VaultId, VaultRules,
+    Version,
 };
 
 /// The answer to an [`super::Operation`].
 #[derive(Debug)]
 pub enum Reply {
-    /// Set, get, update, recover. The value is there after set and get.
+    /// Set, get, update, recover, restore. The value is there after set and get.
     Secret(Secret),
     /// Delete, get of a deleted secret.
     Deleted(DeletedSecret),
@@ -19,6 +20,8 @@ pub enum Reply {
     DeletedPage(Page<DeletedItem>),
     /// The secret is gone for good.
     Purged,
+    /// Backup.
+    Backup(Backup),
     /// The vault's head is there.
     VaultReady,
     /// What became of a `Secret` resource's object.

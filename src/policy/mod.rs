@@ -195,6 +195,8 @@ const fn required(operation: &Operation) -> Required {
         Operation::DeleteSecret { .. } => Required::Secrets(SecretPermission::Delete),
         Operation::RecoverSecret { .. } => Required::Secrets(SecretPermission::Recover),
         Operation::PurgeSecret { .. } => Required::Secrets(SecretPermission::Purge),
+        Operation::BackupSecret { .. } => Required::Secrets(SecretPermission::Backup),
+        Operation::RestoreSecret { .. } => Required::Secrets(SecretPermission::Restore),
         Operation::ListSecrets(_)
         | Operation::ListSecretVersions { .. }
         | Operation::ListDeletedSecrets(_) => Required::Secrets(SecretPermission::List),

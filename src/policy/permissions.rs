@@ -15,17 +15,23 @@ pub enum SecretPermission {
     Recover,
     /// Remove for good what was deleted.
     Purge,
+    /// Take all versions away, sealed.
+    Backup,
+    /// Bring what was backed up into a vault.
+    Restore,
 }
 
 impl SecretPermission {
     /// Every permission there is: what `all` stands for.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Get,
         Self::List,
         Self::Set,
         Self::Delete,
         Self::Recover,
         Self::Purge,
+        Self::Backup,
+        Self::Restore,
     ];
 
     /// Azure's name.
@@ -38,6 +44,8 @@ impl SecretPermission {
             Self::Delete => "delete",
             Self::Recover => "recover",
             Self::Purge => "purge",
+            Self::Backup => "backup",
+            Self::Restore => "restore",
         }
     }
 
@@ -49,6 +57,8 @@ impl SecretPermission {
             Self::Delete => 8,
             Self::Recover => 16,
             Self::Purge => 32,
+            Self::Backup => 64,
+            Self::Restore => 128,
         }
     }
 }

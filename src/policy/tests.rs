@@ -5,8 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    DeleteOwned, EnsureVault, Namespace, ObjectName, Owner, PageRequest, PodRef, ServiceAccountCaller, Uid,
-    UnixSeconds, VaultName, VaultSettings,
+    Backup, DeleteOwned, EnsureVault, Namespace, ObjectName, Owner, PageRequest, PodRef,
+    ServiceAccountCaller, Uid, UnixSeconds, VaultName, VaultSettings,
 };
 
 fn vault(namespace: &str) -> Arc<VaultEntry> {
@@ -88,6 +88,13 @@ fn operations() -> Vec<(&'static str, Operation)> {
         ("list", Operation::ListDeletedSecrets(page())),
         ("recover", Operation::RecoverSecret { name: name() }),
         ("purge", Operation::PurgeSecret { name: name() }),
+        ("backup", Operation::BackupSecret { name: name() }),
+        (
+            "restore",
+            Operation::RestoreSecret {
+                backup: Backup(Vec::new()),
+            },
+        ),
     ]
 }
 

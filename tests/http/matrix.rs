@@ -35,6 +35,18 @@ fn rows() -> Vec<(Action, &'static str, &'static str, &'static str)> {
         ),
         (Action::DeleteSecret, "DELETE", "/secrets/a?api-version=7.4", ""),
         (
+            Action::BackupSecret,
+            "POST",
+            "/secrets/a/backup?api-version=7.4",
+            "",
+        ),
+        (
+            Action::RestoreSecret,
+            "POST",
+            "/secrets/restore?api-version=7.4",
+            r#"{"value":"AAAA"}"#,
+        ),
+        (
             Action::ListDeletedSecrets,
             "GET",
             "/deletedsecrets?api-version=7.4",

@@ -11,6 +11,7 @@
 )]
 
 mod abandoned;
+mod backup;
 mod canary;
 mod client;
 mod deleted;

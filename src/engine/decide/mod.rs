@@ -1,6 +1,7 @@
 //! What each operation makes of a head: pure functions of the head, the operation and the moment. The shell around them reads,
 //! seals and writes.
 
+mod backup;
 mod delete;
 mod deleted;
 mod get;
@@ -21,6 +22,7 @@ use crate::model::{
     Version,
 };
 
+pub(super) use backup::{backup, restore};
 pub(super) use delete::{delete, delete_owned};
 pub(super) use deleted::{end_purge, get_deleted, purge, recover};
 pub(super) use get::get;

@@ -50,9 +50,8 @@ impl New<'_> {
         seal: &SealBody<'_>,
     ) -> Result<(Head, Arc<VersionEntry>), Error> {
         let mut next = match head {
-            Some(head) if head.is_free() => new_life(head, self.name, context)?,
-            Some(head) => following(head, context)?,
-            None => new_head(self.name, context),
+            Some(head) if !head.is_free() => following(head, context)?,
+            head => begin_life(head, self.name, context)?,
         };
         let state = match next.secret.take() {
             None => SecretState {
@@ -111,8 +110,11 @@ impl New<'_> {
     }
 }
 
-/// The head of a name that is free again: nothing of the life before is left but its receipt.
-fn new_life(head: &Head, name: &ObjectName, context: &Context) -> Result<Head, Error> {
+/// The head of a name that is free: nothing of a life before is left but its receipt.
+pub(super) fn begin_life(head: Option<&Head>, name: &ObjectName, context: &Context) -> Result<Head, Error> {
+    let Some(head) = head else {
+        return Ok(new_head(name, context));
+    };
     let mut next = following(head, context)?;
     next.name = name.clone();
     next.incarnation = context.incarnation;

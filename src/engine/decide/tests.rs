@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::engine::heads::{PurgedLife, VAULT_FORMAT, VaultHead, Versions};
+use crate::engine::heads::{BackedUp, PurgedLife, VAULT_FORMAT, VaultHead, Versions};
 use crate::model::{
     Alphabet, AttributesChange, EnsureGeneratedSecret, Kind, Namespace, OutsideValidity, OwnedSecret, Owner,
     RecoveryLevel, SecretBytes, SetSecret, Tags, Uid, UpdateSecret, VaultEntry, VaultId, VaultName,
@@ -111,6 +111,13 @@ fn free_head() -> Head {
     written(end_purge(Some(&purging_head()), &context(11)))
 }
 
+fn backed_up() -> BackedUp {
+    BackedUp {
+        name: name("A"),
+        versions: live_head(3).secret.unwrap().versions,
+    }
+}
+
 /// What a step does, in a word.
 fn word(step: Result<Step<Head>, Error>) -> String {
     match step {
@@ -142,7 +149,7 @@ fn each_operation_has_one_answer_for_each_state_of_a_name() {
     let keeps = format!("keeps {live}");
     let (missing, not_deleted, busy) = ("SecretNotFound", "DeletedSecretNotFound", "ObjectIsBeingDeleted");
     // For: absent, live with two versions, deleted, made by resource "r", being purged, purged.
-    let table: [(&str, [&str; 6]); 10] = [
+    let table: [(&str, [&str; 6]); 12] = [
         (
             "set",
             [
@@ -200,6 +207,28 @@ fn each_operation_has_one_answer_for_each_state_of_a_name() {
             ["keeps", "keeps", "keeps", "keeps", "writes rev 5", "keeps"],
         ),
         (
+            "backup",
+            [
+                "SecretNotFound",
+                "reads",
+                "SecretNotFound",
+                "reads",
+                "SecretNotFound",
+                "SecretNotFound",
+            ],
+        ),
+        (
+            "restore",
+            [
+                "writes rev 1",
+                "SecretExists",
+                "ObjectIsDeletedButRecoverable",
+                "SecretExists",
+                busy,
+                "writes rev 6",
+            ],
+        ),
+        (
             "generate for r",
             [
                 "writes rev 1",
@@ -245,6 +274,14 @@ fn each_operation_has_one_answer_for_each_state_of_a_name() {
                 "recover" => recover(head, &name("a"), &context),
                 "purge" => purge(head, &name("a"), &context),
                 "end of a purge" => end_purge(head, &context),
+                "restore" => restore(head, &backed_up(), &context, &seal),
+                "backup" => match backup(head, &name("a")) {
+                    Ok(_) => {
+                        assert_eq!(answer, "reads");
+                        continue;
+                    }
+                    Err(error) => Err(error),
+                },
                 "generate for r" => ensure_generated(head, &generate_for("r"), &context, &seal),
                 "delete for r" => delete_owned(head, &owner("r"), &context),
                 _ => delete_owned(head, &owner("s"), &context),
@@ -293,6 +330,30 @@ fn a_purged_name_begins_anew_and_its_head_tells_of_the_life_before() {
     let state = next.secret.unwrap();
     assert_eq!((state.versions.count(), state.versions.newest().order), (1, 1));
     assert_eq!(state.maker, None);
+}
+
+#[test]
+fn a_restored_secret_has_its_old_versions_sealed_for_its_new_life() {
+    let restored = written(restore(Some(&free_head()), &backed_up(), &context(12), &seal));
+    assert_eq!(restored.incarnation, [12; 16]);
+    assert_eq!(restored.name.as_written(), "A");
+    let state = restored.secret.unwrap();
+    assert_eq!(state.maker, None);
+    let before = backed_up().versions;
+    for (old, new) in before.iter().zip(state.versions.iter()) {
+        let body = seal(&BodyPlace {
+            name: "a",
+            incarnation: [12; 16],
+            version: old.id,
+            order: old.order,
+        });
+        let expected = VersionEntry {
+            body: body.unwrap(),
+            ..VersionEntry::clone(old)
+        };
+        assert_eq!(**new, expected);
+    }
+    assert_eq!(state.versions.count(), 3);
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! Heads: one per object and one per vault, each the whole truth about its subject.
 
+mod backup;
 mod object;
 mod vault;
 mod versions;
 mod wire;
 mod writes;
 
+pub(super) use backup::BackedUp;
 pub(super) use object::{Deleted, Head, PurgedLife, RECEIPT_SECONDS, SecretState};
 pub(super) use vault::{VAULT_FORMAT, VaultHead};
 pub(super) use versions::{VersionEntry, Versions};

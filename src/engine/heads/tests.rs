@@ -160,6 +160,12 @@ proptest! {
     }
 
     #[test]
+    fn a_backup_survives_being_written_down(name in "[0-9a-zA-Z-]{1,127}", secret in secret()) {
+        let backup = BackedUp { name: ObjectName::parse(&name).unwrap(), versions: secret.versions };
+        prop_assert_eq!(BackedUp::decode(&backup.encode().unwrap()), Ok(backup));
+    }
+
+    #[test]
     fn fields_of_a_newer_version_are_passed_over(head in head(), vault in vault(), content in vec(any::<u8>(), 0..50)) {
         let longer = with_a_field_more(&head.encode().unwrap(), 200, &content);
         prop_assert_eq!(Head::decode(&longer), Ok(head));
@@ -169,7 +175,7 @@ proptest! {
 
     #[test]
     fn no_bytes_make_a_decoder_panic(bytes in vec(any::<u8>(), 0..600)) {
-        let _ = (Head::decode(&bytes), VaultHead::decode(&bytes));
+        let _ = (Head::decode(&bytes), VaultHead::decode(&bytes), BackedUp::decode(&bytes));
     }
 
     #[test]

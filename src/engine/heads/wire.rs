@@ -98,7 +98,7 @@ struct WireOwner<'a> {
 
 #[derive(Encode, Decode)]
 #[cbor(map)]
-struct WireVersion<'a> {
+pub(super) struct WireVersion<'a> {
     #[cbor(n(0), with = "minicbor::bytes")]
     id: [u8; 16],
     #[n(1)]
@@ -245,7 +245,7 @@ pub(super) fn decode_vault(bytes: &[u8]) -> Result<VaultHead, DecodeError> {
     })
 }
 
-fn encode(value: &impl Encode<()>) -> Result<Vec<u8>, Error> {
+pub(super) fn encode(value: &impl Encode<()>) -> Result<Vec<u8>, Error> {
     let mut out = Vec::new();
     minicbor::encode(value, &mut out).map_err(|_| Error::Encode)?;
     Ok(out)
@@ -261,7 +261,7 @@ fn read_ids(ids: &[WireId]) -> WriteIds {
     read
 }
 
-fn wire_version(entry: &VersionEntry) -> WireVersion<'_> {
+pub(super) fn wire_version(entry: &VersionEntry) -> WireVersion<'_> {
     let tags = || {
         entry
             .tags
@@ -315,7 +315,7 @@ fn read_owner(wire: &WireOwner<'_>) -> Result<Owner, DecodeError> {
     })
 }
 
-fn read_version(wire: WireVersion<'_>) -> VersionEntry {
+pub(super) fn read_version(wire: WireVersion<'_>) -> VersionEntry {
     let tags: Tags = wire
         .tags
         .into_iter()

@@ -48,7 +48,9 @@ impl Opened {
                     .map_or(Self::Unreadable, |head| Self::Object(vault, Box::new(head)))
             }
             RecordType::Sentinel | RecordType::Installation | RecordType::CertificateAuthority => Self::Other,
-            RecordType::Body | RecordType::SkipToken | RecordType::VaultKey => Self::Unreadable,
+            RecordType::Body | RecordType::SkipToken | RecordType::VaultKey | RecordType::Backup => {
+                Self::Unreadable
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The engine as a whole, over the memory store.
 
 mod answers;
+mod backup;
 mod confirm;
 mod damage;
 mod drops;

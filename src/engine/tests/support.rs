@@ -12,9 +12,9 @@ use crate::engine::index::VaultAddress;
 use crate::engine::objects::body_place;
 use crate::engine::{Engine, EngineParts, Error, Quotas};
 use crate::model::{
-    AttributesChange, Caller, DeletedSecret, EnsureVault, Moment, Namespace, ObjectName, Operation, Page,
-    PageRequest, PodRef, Reply, Secret, SecretBytes, SecretItem, ServiceAccountCaller, SetSecret, Tags, Uid,
-    UnixSeconds, UpdateSecret, VaultEntry, VaultId, VaultName, VaultSettings, Version,
+    AttributesChange, Backup, Caller, DeletedSecret, EnsureVault, Moment, Namespace, ObjectName, Operation,
+    Page, PageRequest, PodRef, Reply, Secret, SecretBytes, SecretItem, ServiceAccountCaller, SetSecret, Tags,
+    Uid, UnixSeconds, UpdateSecret, VaultEntry, VaultId, VaultName, VaultSettings, Version,
 };
 use crate::policy::{Entry, Index, Permissions, Subject, VaultPolicy};
 use crate::store::SealedStore;
@@ -215,6 +215,29 @@ pub(in crate::engine) async fn purge(
     secret: &str,
 ) -> Result<Reply, Error> {
     ask(engine, vault, Operation::PurgeSecret { name: name(secret) }).await
+}
+
+pub(in crate::engine) async fn backup(
+    engine: &Engine,
+    vault: &Arc<VaultEntry>,
+    secret: &str,
+) -> Result<Backup, Error> {
+    match ask(engine, vault, Operation::BackupSecret { name: name(secret) }).await? {
+        Reply::Backup(backup) => Ok(backup),
+        reply => panic!("{reply:?}"),
+    }
+}
+
+pub(in crate::engine) async fn restore(
+    engine: &Engine,
+    vault: &Arc<VaultEntry>,
+    backup: &Backup,
+) -> Result<Secret, Error> {
+    let backup = backup.clone();
+    match ask(engine, vault, Operation::RestoreSecret { backup }).await? {
+        Reply::Secret(secret) => Ok(secret),
+        reply => panic!("{reply:?}"),
+    }
 }
 
 pub(in crate::engine) async fn get_deleted(

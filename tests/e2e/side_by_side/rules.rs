@@ -51,7 +51,7 @@ fn what_makes_no_sense_is_refused_with_a_sentence() {
         (
             "AccessPolicy",
             "abc",
-            &policy(account, "backup"),
+            &policy(account, "sign"),
             "Unsupported value",
         ),
         ("AccessPolicy", "abc", &policy("", "get"), "at least 1 items"),

@@ -102,7 +102,7 @@ fn the_azure_sdk_deletes_recovers_and_purges_with_default_options() {
 }
 
 const DELETED: &str = r#"
-from azure.core.exceptions import ResourceNotFoundError, ResourceExistsError
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError, ResourceExistsError
 from datetime import timedelta
 def refused(kind, call):
     try:
@@ -146,6 +146,20 @@ for n in range(5):
     assert len(list(client.list_properties_of_secret_versions("gone-00"))) == 1
     client.begin_delete_secret("gone-00").wait()
     client.purge_deleted_secret("gone-00")
+blob = client.backup_secret("pw")
+assert type(blob) is bytes and b"second" not in blob
+refused(ResourceExistsError, lambda: client.restore_secret_backup(blob))
+versions = {p.version for p in client.list_properties_of_secret_versions("pw")}
+client.begin_delete_secret("pw").wait()
+refused(ResourceExistsError, lambda: client.restore_secret_backup(blob))
+client.purge_deleted_secret("pw")
+back = client.restore_secret_backup(blob)
+assert back.name == "Pw" and back.version in versions, back
+assert {p.version for p in client.list_properties_of_secret_versions("pw")} == versions
+assert client.get_secret("pw").value == "second"
+assert client.get_secret("pw", first.properties.version).value == "first"
+e = refused(HttpResponseError, lambda: client.restore_secret_backup(blob[:-1] + bytes([blob[-1] ^ 1])))
+assert e.status_code == 400 and "Malformed backup blob" in e.message, e
 print("everything held")
 "#;
 
@@ -247,7 +261,9 @@ fn a_permission_is_enough_for_its_operations_and_no_other() {
 }
 
 /// In an order in which none takes away what a later one needs.
-const PERMISSIONS: [&str; 6] = ["get", "list", "set", "delete", "recover", "purge"];
+const PERMISSIONS: [&str; 8] = [
+    "get", "list", "set", "backup", "delete", "recover", "purge", "restore",
+];
 
 const SHARED: &str = r#"
 for name in ("shared", "back", "gone"):
@@ -270,8 +286,14 @@ def attempt(name, response):
 attempt("get", requests.get(url + "/secrets/shared" + v, headers=h, verify=ca))
 attempt("list", requests.get(url + "/secrets" + v, headers=h, verify=ca))
 attempt("set", requests.put(url + "/secrets/made-here" + v, headers=h, json={"value": "y"}, verify=ca))
+attempt("backup", requests.post(url + "/secrets/shared/backup" + v, headers=h, verify=ca))
 attempt("delete", requests.delete(url + "/secrets/shared" + v, headers=h, verify=ca))
 attempt("recover", requests.post(url + "/deletedsecrets/back/recover" + v, headers=h, verify=ca))
 attempt("purge", requests.delete(url + "/deletedsecrets/gone" + v, headers=h, verify=ca))
+restored = requests.post(url + "/secrets/restore" + v, headers=h, json={"value": "AAAA"}, verify=ca)
+if restored.status_code == 400:
+    could.append("restore")
+else:
+    attempt("restore", restored)
 print(" ".join(could))
 "#;

@@ -1,0 +1,69 @@
+//! A secret is taken away with all its versions, and brought back.
+
+use std::sync::Arc;
+
+use super::set::begin_life;
+use super::{Context, SealBody, Step, live, secret, taken};
+use crate::engine::Error;
+use crate::engine::heads::{BackedUp, Head, SecretState, VersionEntry, Versions};
+use crate::engine::limits::MAX_BACKUP_VERSIONS;
+use crate::engine::seals::BodyPlace;
+use crate::model::{ObjectName, Reply};
+
+/// `POST /secrets/{name}/backup`: what is to be backed up.
+pub(in crate::engine) fn backup<'a>(head: Option<&'a Head>, name: &ObjectName) -> Result<&'a Head, Error> {
+    let (head, state) = live(head, name)?;
+    let (count, limit) = (state.versions.count(), MAX_BACKUP_VERSIONS);
+    if count > limit {
+        Err(Error::BackupTooManyVersions { count, limit })
+    } else {
+        Ok(head)
+    }
+}
+
+/// `POST /secrets/restore`: all versions under their old ids, if the name is free.
+pub(in crate::engine) fn restore(
+    head: Option<&Head>,
+    backup: &BackedUp,
+    context: &Context,
+    seal: &SealBody<'_>,
+) -> Result<Step<Head>, Error> {
+    match head.and_then(|head| head.secret.as_ref()) {
+        None => {}
+        Some(SecretState {
+            deleted: Some(deleted),
+            ..
+        }) => return Err(taken(deleted, backup.name.clone())),
+        Some(_) => {
+            return Err(Error::SecretExists {
+                name: backup.name.clone(),
+            });
+        }
+    }
+    let mut next = begin_life(head, &backup.name, context)?;
+    let entry = |entry: &Arc<VersionEntry>| {
+        let place = BodyPlace {
+            name: next.name.folded(),
+            incarnation: next.incarnation,
+            version: entry.id,
+            order: entry.order,
+        };
+        Ok(Arc::new(VersionEntry {
+            body: seal(&place)?,
+            ..VersionEntry::clone(entry)
+        }))
+    };
+    let entries = backup.versions.iter().map(entry).collect::<Result<_, Error>>()?;
+    let versions = Versions::from_entries(entries).ok_or(Error::Encode)?;
+    let reply = Reply::Secret(secret(&next.name, versions.newest(), context.rules));
+    next.secret = Some(SecretState {
+        deleted: None,
+        versions,
+        maker: None,
+    });
+    Ok(Step::Write {
+        head: next,
+        reply,
+        exempt: false,
+    })
+}
