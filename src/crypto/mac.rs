@@ -21,17 +21,31 @@ impl NamingKey {
     /// `["ab", "c"]` and `["a", "bc"]` have different names.
     #[must_use]
     pub fn name(&self, parts: &[&[u8]]) -> String {
+        let mut name = String::with_capacity(40);
+        for byte in self.sign(parts).as_ref().iter().take(20) {
+            // Writing to a String does not fail.
+            let _ = write!(name, "{byte:02x}");
+        }
+        name
+    }
+
+    /// 128 bits of the HMAC, of parts as for a name.
+    #[must_use]
+    pub fn tag(&self, parts: &[&[u8]]) -> [u8; 16] {
+        let mut tag = [0; 16];
+        for (to, from) in tag.iter_mut().zip(self.sign(parts).as_ref()) {
+            *to = *from;
+        }
+        tag
+    }
+
+    fn sign(&self, parts: &[&[u8]]) -> hmac::Tag {
         let mut context = hmac::Context::with_key(&self.0);
         for part in parts {
             context.update(&(part.len() as u64).to_be_bytes());
             context.update(part);
         }
-        let mut name = String::with_capacity(40);
-        for byte in context.sign().as_ref().iter().take(20) {
-            // Writing to a String does not fail.
-            let _ = write!(name, "{byte:02x}");
-        }
-        name
+        context.sign()
     }
 }
 

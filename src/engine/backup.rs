@@ -13,8 +13,8 @@ use super::heads::{BackedUp, Head, VersionEntry, Versions};
 use super::limits::MAX_BACKUP;
 use super::objects::{Value, body_place, ready_vault};
 use super::seals::{BodyPlace, random_id};
-use super::{Engine, Error};
-use crate::model::{Backup, ObjectName, Reply, SecretBytes, UnixSeconds, VaultEntry, Version};
+use super::{Asked, Engine, Error};
+use crate::model::{Backup, ObjectName, Reply, SecretBytes, VaultEntry, Version};
 
 /// Versions that are sealed before others have their turn.
 const BETWEEN_PAUSES: usize = 16;
@@ -69,17 +69,12 @@ impl Engine {
     }
 
     /// What a backup holds is there again, under its own name and with its own versions.
-    pub(super) async fn restore(
-        &self,
-        entry: &VaultEntry,
-        backup: &Backup,
-        now: UnixSeconds,
-    ) -> Result<Reply, Error> {
-        let (backup, values) = self.open_backup(entry, backup).await?;
+    pub(super) async fn restore(&self, asked: Asked<'_>, backup: &Backup) -> Result<Reply, Error> {
+        let (backup, values) = self.open_backup(asked.entry, backup).await?;
         let decide = |head: Option<&Head>, context: &Context, seal: &SealBody<'_>| {
             decide::restore(head, &backup, context, seal)
         };
-        self.change(entry, &backup.name, Value::Restored(&values), now, decide)
+        self.change(asked, &backup.name, Value::Restored(&values), decide)
             .await
     }
 

@@ -24,6 +24,7 @@ mod objects;
 mod paging;
 mod purge;
 mod read;
+mod retries;
 mod seals;
 mod summary;
 mod tidy;
@@ -43,7 +44,7 @@ use crate::model::{
 use crate::policy::Permit;
 use crate::store::{Record, SealedStore, StoreEvent};
 use decide::{Context, NewVault, SealBody, Step};
-use heads::{Head, WriteId};
+use heads::{Head, RequestMark, WriteId};
 use index::{Index, Snapshot, VaultAddress};
 use lanes::Lanes;
 use objects::{ObjectChange, Value, VaultChange, ready_vault};
@@ -81,6 +82,15 @@ pub struct Engine {
     old: Mutex<tidy::Seen>,
     /// How to wait; tests do not wait.
     pause: fn(Duration) -> BoxFuture<'static, ()>,
+}
+
+/// A change that is asked for.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    entry: &'a VaultEntry,
+    /// What the client's request is known by, if it may be repeated.
+    request: Option<RequestMark>,
+    now: UnixSeconds,
 }
 
 /// An object has changed: a new version, attributes, deletion, or damage.
@@ -126,24 +136,34 @@ impl Engine {
         }
     }
 
-    /// Does what was permitted. A change is durable, and in this engine's memory, before it is answered; a refusal that
-    /// rests on stored state is confirmed. The future may be dropped at any time: the change is then made or not made, never
-    /// half.
+    /// Does what was permitted. `request_id` is the client's own id of the request: a change that was done lately for the same
+    /// id, caller and content is not done again, and what came of it is told. A change is durable, and in this engine's
+    /// memory, before it is answered; a refusal that rests on stored state is confirmed. The future may be dropped at any
+    /// time: the change is then made or not made, never half.
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn perform(&self, permit: Permit, now: Moment) -> Result<Reply, Error> {
-        let (_, entry, operation) = permit.into_parts();
+    pub async fn perform(
+        &self,
+        permit: Permit,
+        request_id: Option<&str>,
+        now: Moment,
+    ) -> Result<Reply, Error> {
+        let (caller, entry, operation) = permit.into_parts();
         if self.index.load().rolled_back() {
             return Err(Error::StoreRolledBack);
         }
-        let now = now.wall;
+        let asked = Asked {
+            entry: &entry,
+            request: request_id.and_then(|id| retries::mark(&self.seals, &caller, id, &operation)),
+            now: now.wall,
+        };
         match operation {
             Operation::GetSecret { name, version } => {
                 let read = Read::Get {
                     name: &name,
                     version,
-                    now,
+                    now: now.wall,
                 };
                 self.tell(&entry, read).await
             }
@@ -155,15 +175,15 @@ impl Engine {
             Operation::ListDeletedSecrets(page) => self.tell(&entry, Read::ListDeleted(&page)).await,
             Operation::GetDeletedSecret { name } => self.tell(&entry, Read::GetDeleted(&name)).await,
             Operation::BackupSecret { name } => self.backup(&entry, &name).await,
-            Operation::SetSecret(set) => self.set(&entry, set, now).await,
-            Operation::UpdateSecret(update) => self.update(&entry, &update, now).await,
-            Operation::DeleteSecret { name } => self.delete(&entry, &name, now).await,
-            Operation::RecoverSecret { name } => self.recover(&entry, &name, now).await,
-            Operation::PurgeSecret { name } => self.purge(&entry, &name, now).await,
-            Operation::RestoreSecret { backup } => self.restore(&entry, &backup, now).await,
-            Operation::EnsureVault(_) => self.ensure_vault(&entry, now).await,
-            Operation::EnsureGeneratedSecret(ensure) => self.ensure_generated(&entry, &ensure, now).await,
-            Operation::DeleteOwned(delete) => self.delete_owned(&entry, &delete, now).await,
+            Operation::SetSecret(set) => self.set(asked, set).await,
+            Operation::UpdateSecret(update) => self.update(asked, &update).await,
+            Operation::DeleteSecret { name } => self.delete(asked, &name).await,
+            Operation::RecoverSecret { name } => self.recover(asked, &name).await,
+            Operation::PurgeSecret { name } => self.purge(asked, &name).await,
+            Operation::RestoreSecret { backup } => self.restore(asked, &backup).await,
+            Operation::EnsureVault(_) => self.ensure_vault(&entry, now.wall).await,
+            Operation::EnsureGeneratedSecret(ensure) => self.ensure_generated(asked, &ensure).await,
+            Operation::DeleteOwned(delete) => self.delete_owned(asked, &delete).await,
         }
     }
 
@@ -237,13 +257,13 @@ impl Engine {
         self.index.load().revision()
     }
 
-    async fn set(&self, entry: &VaultEntry, set: SetSecret, now: UnixSeconds) -> Result<Reply, Error> {
+    async fn set(&self, asked: Asked<'_>, set: SetSecret) -> Result<Reply, Error> {
         limits::check_set(&set)?;
         let decide = |head: Option<&Head>, context: &Context, seal: &SealBody<'_>| {
             decide::set(head, &set, context, seal)
         };
         let reply = self
-            .change(entry, &set.name, Value::Given(&set.value), now, decide)
+            .change(asked, &set.name, Value::Given(&set.value), decide)
             .await?;
         Ok(match reply {
             Reply::Secret(secret) => Reply::Secret(Secret {
@@ -254,35 +274,29 @@ impl Engine {
         })
     }
 
-    async fn update(
-        &self,
-        entry: &VaultEntry,
-        update: &UpdateSecret,
-        now: UnixSeconds,
-    ) -> Result<Reply, Error> {
+    async fn update(&self, asked: Asked<'_>, update: &UpdateSecret) -> Result<Reply, Error> {
         limits::check_update(update)?;
         let decide =
             |head: Option<&Head>, context: &Context, _: &SealBody<'_>| decide::update(head, update, context);
-        self.change(entry, &update.name, Value::None, now, decide).await
+        self.change(asked, &update.name, Value::None, decide).await
     }
 
-    async fn delete(&self, entry: &VaultEntry, name: &ObjectName, now: UnixSeconds) -> Result<Reply, Error> {
+    async fn delete(&self, asked: Asked<'_>, name: &ObjectName) -> Result<Reply, Error> {
         let decide =
             |head: Option<&Head>, context: &Context, _: &SealBody<'_>| decide::delete(head, name, context);
-        self.change(entry, name, Value::None, now, decide).await
+        self.change(asked, name, Value::None, decide).await
     }
 
-    async fn recover(&self, entry: &VaultEntry, name: &ObjectName, now: UnixSeconds) -> Result<Reply, Error> {
+    async fn recover(&self, asked: Asked<'_>, name: &ObjectName) -> Result<Reply, Error> {
         let decide =
             |head: Option<&Head>, context: &Context, _: &SealBody<'_>| decide::recover(head, name, context);
-        self.change(entry, name, Value::None, now, decide).await
+        self.change(asked, name, Value::None, decide).await
     }
 
     async fn ensure_generated(
         &self,
-        entry: &VaultEntry,
+        asked: Asked<'_>,
         ensure: &EnsureGeneratedSecret,
-        now: UnixSeconds,
     ) -> Result<Reply, Error> {
         limits::check_generated(ensure)?;
         let value = Value::Generated {
@@ -292,19 +306,14 @@ impl Engine {
         let decide = |head: Option<&Head>, context: &Context, seal: &SealBody<'_>| {
             decide::ensure_generated(head, ensure, context, seal)
         };
-        self.change(entry, &ensure.name, value, now, decide).await
+        self.change(asked, &ensure.name, value, decide).await
     }
 
-    async fn delete_owned(
-        &self,
-        entry: &VaultEntry,
-        delete: &DeleteOwned,
-        now: UnixSeconds,
-    ) -> Result<Reply, Error> {
+    async fn delete_owned(&self, asked: Asked<'_>, delete: &DeleteOwned) -> Result<Reply, Error> {
         let decide = |head: Option<&Head>, context: &Context, _: &SealBody<'_>| {
             decide::delete_owned(head, &delete.owner, context)
         };
-        self.change(entry, &delete.name, Value::None, now, decide).await
+        self.change(asked, &delete.name, Value::None, decide).await
     }
 
     async fn ensure_vault(&self, entry: &VaultEntry, now: UnixSeconds) -> Result<Reply, Error> {
@@ -330,15 +339,15 @@ impl Engine {
 
     async fn change<D>(
         &self,
-        entry: &VaultEntry,
+        asked: Asked<'_>,
         name: &ObjectName,
         value: Value<'_>,
-        now: UnixSeconds,
         decide: D,
     ) -> Result<Reply, Error>
     where
         D: Fn(Option<&Head>, &Context, &SealBody<'_>) -> Result<Step<Head>, Error> + Sync,
     {
+        let Asked { entry, request, now } = asked;
         let ready = |snapshot: &Snapshot, address: &VaultAddress, _| {
             ready_vault(snapshot, address, entry).map(|vault| (vault.head.uuid, vault.head.rules))
         };
@@ -348,6 +357,7 @@ impl Engine {
             rules,
             max_versions: self.quotas.versions,
             write: WriteId(random_id()?),
+            request,
             version: Version(random_id()?),
             incarnation: random_id()?,
         };

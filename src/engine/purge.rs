@@ -8,25 +8,24 @@
 use super::decide::{self, Context, SealBody};
 use super::heads::Head;
 use super::objects::Value;
-use super::{Engine, Error};
-use crate::model::{ObjectName, Reply, UnixSeconds, VaultEntry};
+use super::{Asked, Engine, Error};
+use crate::model::{ObjectName, Reply};
 
 impl Engine {
     /// Removes a deleted secret for good, or ends what somebody else began.
-    pub(super) async fn purge(
-        &self,
-        entry: &VaultEntry,
-        name: &ObjectName,
-        now: UnixSeconds,
-    ) -> Result<Reply, Error> {
+    pub(super) async fn purge(&self, asked: Asked<'_>, name: &ObjectName) -> Result<Reply, Error> {
         // Whether the vault is protected against this is asked of the store, not of a memory that may lag.
-        self.refresh(&self.seals.vault_record(&entry.namespace_uid, &entry.id.name)?)
-            .await?;
+        self.refresh(
+            &self
+                .seals
+                .vault_record(&asked.entry.namespace_uid, &asked.entry.id.name)?,
+        )
+        .await?;
         let mark =
             |head: Option<&Head>, context: &Context, _: &SealBody<'_>| decide::purge(head, name, context);
-        self.change(entry, name, Value::None, now, mark).await?;
+        self.change(asked, name, Value::None, mark).await?;
         let end = |head: Option<&Head>, context: &Context, _: &SealBody<'_>| decide::end_purge(head, context);
-        self.change(entry, name, Value::None, now, end)
+        self.change(asked, name, Value::None, end)
             .await
             .map_err(|_| Error::PurgeUnfinished)
     }

@@ -61,6 +61,14 @@ impl Seals {
         RecordName::parse(&self.naming.name(parts)).map_err(|_| Error::Encode)
     }
 
+    /// What a request of a client is known by.
+    pub(super) fn request_mark(&self, parts: &[&[u8]]) -> [u8; 16] {
+        let all: Vec<&[u8]> = std::iter::once(b"request".as_slice())
+            .chain(parts.iter().copied())
+            .collect();
+        self.naming.tag(&all)
+    }
+
     pub(super) fn new_vault_key(&self, vault: VaultUuid) -> Result<Vec<u8>, Error> {
         let key = VaultKey::generate(vault).map_err(Error::Crypto)?;
         key.wrap(&self.root, &self.installation).map_err(Error::Crypto)

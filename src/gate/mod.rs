@@ -318,12 +318,17 @@ impl Gate {
     }
 
     async fn do_on_record(&self, about: About, permit: Permit, now: Moment) -> Result<Reply, Refusal> {
+        // Reads need none: to do them again is what is asked.
+        let request_id = match permit.operation().class() {
+            Class::Read => None,
+            Class::Change => about.client_request_id.clone(),
+        };
         let entry = self.parts.audit.open(about, &permit, now).await?;
         let named = permit.operation().object().is_some();
         let result = self
             .parts
             .engine
-            .perform(permit, now)
+            .perform(permit, request_id.as_deref(), now)
             .await
             .map_err(Refusal::from);
         let mut outcome = outcome(&result);

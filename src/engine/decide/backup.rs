@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::set::begin_life;
-use super::{Context, SealBody, Step, live, secret, taken};
+use super::{Context, SealBody, Step, done_before, live, note_request, secret, taken};
 use crate::engine::Error;
 use crate::engine::heads::{BackedUp, Head, SecretState, VersionEntry, Versions};
 use crate::engine::limits::MAX_BACKUP_VERSIONS;
@@ -28,6 +28,12 @@ pub(in crate::engine) fn restore(
     context: &Context,
     seal: &SealBody<'_>,
 ) -> Result<Step<Head>, Error> {
+    if let (Some(head), Some(_)) = (head, done_before(head, context))
+        && let Some(state) = &head.secret
+    {
+        let newest = secret(&head.name, state.versions.newest(), context.rules);
+        return Ok(Step::Keep(Reply::Secret(newest)));
+    }
     match head.and_then(|head| head.secret.as_ref()) {
         None => {}
         Some(SecretState {
@@ -41,6 +47,7 @@ pub(in crate::engine) fn restore(
         }
     }
     let mut next = begin_life(head, &backup.name, context)?;
+    note_request(&mut next, None, context);
     let entry = |entry: &Arc<VersionEntry>| {
         let place = BodyPlace {
             name: next.name.folded(),

@@ -1,9 +1,11 @@
 //! Soft delete of all versions.
 
-use super::{Context, Step, deleted_secret, following, live_for_change, owned_state};
+use super::{
+    Context, Step, deleted_secret, done_before, following, live_for_change, note_request, owned_state,
+};
 use crate::engine::Error;
 use crate::engine::heads::{Deleted, Head, SecretState};
-use crate::model::{ObjectName, OwnedSecret, Owner, Reply};
+use crate::model::{ObjectName, OwnedSecret, Owner, Reply, UnixSeconds};
 
 /// `DELETE /secrets/{name}`.
 pub(in crate::engine) fn delete(
@@ -11,8 +13,15 @@ pub(in crate::engine) fn delete(
     name: &ObjectName,
     context: &Context,
 ) -> Result<Step<Head>, Error> {
+    if let (Some(head), Some(done)) = (head, done_before(head, context))
+        && let Some(state) = &head.secret
+    {
+        let deleted = deleted_at(done.at, context);
+        let reply = deleted_secret(&head.name, state, &deleted, context.rules);
+        return Ok(Step::Keep(Reply::Deleted(reply)));
+    }
     let (head, state) = live_for_change(head, name)?;
-    let deleted = deleted_now(context);
+    let deleted = deleted_at(context.now, context);
     let reply = Reply::Deleted(deleted_secret(&head.name, state, &deleted, context.rules));
     let head = with_deleted(head, state, deleted, context)?;
     Ok(Step::Write {
@@ -31,7 +40,7 @@ pub(in crate::engine) fn delete_owned(
     let found = owned_state(head, owner);
     match (head, head.and_then(Head::live_secret), &found) {
         (Some(head), Some(state), OwnedSecret::Live { .. }) => {
-            let head = with_deleted(head, state, deleted_now(context), context)?;
+            let head = with_deleted(head, state, deleted_at(context.now, context), context)?;
             Ok(Step::Write {
                 head,
                 reply: Reply::Owned(OwnedSecret::Deleted),
@@ -42,10 +51,10 @@ pub(in crate::engine) fn delete_owned(
     }
 }
 
-const fn deleted_now(context: &Context) -> Deleted {
+const fn deleted_at(at: UnixSeconds, context: &Context) -> Deleted {
     Deleted {
-        at: context.now,
-        purge_due: context.now.plus_days(context.rules.retention_days),
+        at,
+        purge_due: at.plus_days(context.rules.retention_days),
         purging: false,
     }
 }
@@ -57,6 +66,7 @@ fn with_deleted(
     context: &Context,
 ) -> Result<Head, Error> {
     let mut next = following(head, context)?;
+    note_request(&mut next, None, context);
     next.secret = Some(SecretState {
         deleted: Some(deleted),
         ..state.clone()

@@ -1,6 +1,6 @@
 //! What can be done with a deleted secret: look at it, bring it back, remove it for good.
 
-use super::{Context, Step, deleted_secret, following, secret};
+use super::{Context, Step, deleted_secret, done_before, following, note_request, secret};
 use crate::engine::Error;
 use crate::engine::heads::{Deleted, Head, SecretState};
 use crate::model::{DeletedSecret, ObjectName, Reply, VaultRules};
@@ -21,6 +21,12 @@ pub(in crate::engine) fn recover(
     name: &ObjectName,
     context: &Context,
 ) -> Result<Step<Head>, Error> {
+    if let (Some(head), Some(_)) = (head, done_before(head, context))
+        && let Some(state) = &head.secret
+    {
+        let newest = secret(&head.name, state.versions.newest(), context.rules);
+        return Ok(Step::Keep(Reply::Secret(newest)));
+    }
     if let Some(head) = head.filter(|head| head.is_purging()) {
         return Err(Error::ObjectIsBeingDeleted {
             name: head.name.clone(),
@@ -29,6 +35,7 @@ pub(in crate::engine) fn recover(
     let (head, state, _) = recoverable(head, name)?;
     let reply = Reply::Secret(secret(&head.name, state.versions.newest(), context.rules));
     let mut next = following(head, context)?;
+    note_request(&mut next, None, context);
     next.secret = Some(SecretState {
         deleted: None,
         ..state.clone()
@@ -47,6 +54,9 @@ pub(in crate::engine) fn purge(
     name: &ObjectName,
     context: &Context,
 ) -> Result<Step<Head>, Error> {
+    if done_before(head, context).is_some() {
+        return Ok(Step::Keep(Reply::Purged));
+    }
     if head.is_some_and(Head::is_purging) {
         return Ok(Step::Confirm(Reply::Purged));
     }
@@ -55,6 +65,7 @@ pub(in crate::engine) fn purge(
         return Err(Error::PurgeProtected);
     }
     let mut next = following(head, context)?;
+    note_request(&mut next, None, context);
     next.secret = Some(SecretState {
         deleted: Some(Deleted {
             purging: true,

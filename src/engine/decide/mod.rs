@@ -15,7 +15,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Error;
-use super::heads::{Deleted, FORMAT, Head, Incarnation, SecretState, VersionEntry, WriteId};
+use super::heads::{
+    Deleted, DoneRequest, FORMAT, Head, Incarnation, RequestMark, SecretState, VersionEntry, WriteId,
+};
 use super::seals::BodyPlace;
 use crate::model::{
     Attributes, DeletedItem, DeletedSecret, ObjectName, Reply, Secret, SecretItem, UnixSeconds, VaultRules,
@@ -41,6 +43,8 @@ pub(super) struct Context {
     pub(super) max_versions: usize,
     /// The id of this change.
     pub(super) write: WriteId,
+    /// What the client's request is known by, if it may be repeated.
+    pub(super) request: Option<RequestMark>,
     /// The version that this change makes, if it makes one.
     pub(super) version: Version,
     /// The incarnation of a head that this change makes, if it makes one.
@@ -75,7 +79,24 @@ fn following(head: &Head, context: &Context) -> Result<Head, Error> {
     next.rev = head.rev.saturating_add(1);
     next.writes.push(context.write);
     next.forget_purges(context.now);
+    next.requests.forget(context.now);
     Ok(next)
+}
+
+/// What came of the same request before, if it was done lately.
+fn done_before(head: Option<&Head>, context: &Context) -> Option<DoneRequest> {
+    head?.requests.find(context.request?, context.now).copied()
+}
+
+/// Notes in the head that is to be written that this request is done by it.
+fn note_request(next: &mut Head, version: Option<Version>, context: &Context) {
+    if let Some(mark) = context.request {
+        next.requests.push(DoneRequest {
+            mark,
+            version,
+            at: context.now,
+        });
+    }
 }
 
 /// The live secret of a head.

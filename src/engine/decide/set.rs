@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{Context, SealBody, Step, following, secret, taken};
+use bytes::Bytes;
+
+use super::{Context, SealBody, Step, done_before, following, note_request, secret, taken};
 use crate::engine::Error;
-use crate::engine::heads::{FIRST_FORMAT, Head, SecretState, VersionEntry, Versions, WriteIds};
+use crate::engine::heads::{DoneRequests, FIRST_FORMAT, Head, SecretState, VersionEntry, Versions, WriteIds};
 use crate::engine::seals::BodyPlace;
-use crate::model::{AttributesChange, ObjectName, Owner, Reply, SetSecret, Tags};
+use crate::model::{AttributesChange, ObjectName, Owner, Reply, SetSecret, Tags, UnixSeconds, Version};
 
 /// `PUT /secrets/{name}`.
 pub(in crate::engine) fn set(
@@ -22,7 +24,19 @@ pub(in crate::engine) fn set(
         attributes: &set.attributes,
         maker: None,
     };
-    let (head, made) = entry.write(head, context, seal)?;
+    if let (Some(head), Some(done)) = (head, done_before(head, context))
+        && let Some(version) = done.version
+    {
+        // As it was then, whatever became of it since.
+        let made = entry.of(version, done.at, Bytes::new());
+        return Ok(Step::Keep(Reply::Secret(secret(
+            &head.name,
+            &made,
+            context.rules,
+        ))));
+    }
+    let (mut head, made) = entry.write(head, context, seal)?;
+    note_request(&mut head, Some(made.id), context);
     let reply = Reply::Secret(secret(&head.name, &made, context.rules));
     Ok(Step::Write {
         head,
@@ -95,18 +109,24 @@ impl New<'_> {
             version: context.version,
             order,
         };
-        Ok(VersionEntry {
-            id: context.version,
-            order,
+        let entry = self.of(context.version, context.now, seal(&place)?);
+        Ok(VersionEntry { order, ..entry })
+    }
+
+    /// The version itself, made at that moment.
+    fn of(&self, id: Version, at: UnixSeconds, body: Bytes) -> VersionEntry {
+        VersionEntry {
+            id,
+            order: 1,
             enabled: self.attributes.enabled.unwrap_or(true),
             not_before: self.attributes.not_before,
             expires: self.attributes.expires,
-            created: context.now,
-            updated: context.now,
+            created: at,
+            updated: at,
             content_type: self.content_type.map(Arc::from),
             tags: Arc::new(self.tags.clone()),
-            body: seal(&place)?,
-        })
+            body,
+        }
     }
 }
 
@@ -130,6 +150,7 @@ fn new_head(name: &ObjectName, context: &Context) -> Head {
         incarnation: context.incarnation,
         rev: 1,
         writes,
+        requests: DoneRequests::default(),
         secret: None,
         purged: Vec::new(),
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::engine::heads::{BackedUp, PurgedLife, VAULT_FORMAT, VaultHead, Versions};
+use crate::engine::heads::{BackedUp, PurgedLife, RequestMark, VAULT_FORMAT, VaultHead, Versions};
 use crate::model::{
     Alphabet, AttributesChange, EnsureGeneratedSecret, Kind, Namespace, OutsideValidity, OwnedSecret, Owner,
     RecoveryLevel, SecretBytes, SetSecret, Tags, Uid, UpdateSecret, VaultEntry, VaultId, VaultName,
@@ -22,6 +22,7 @@ pub(in crate::engine) fn context(id: u8) -> Context {
         rules: RULES,
         max_versions: 5,
         write: WriteId([id; 16]),
+        request: None,
         version: Version([id; 16]),
         incarnation: [id; 16],
     }
@@ -629,6 +630,90 @@ fn a_vaults_head_is_made_once_and_follows_its_resource() {
         Error::NewerFormat
     );
     assert_eq!(ensure_vault(Some(&newer), &entry, &new(2)).map(drop), Ok(()));
+}
+
+/// A change that a client asked for under request id `request`.
+fn asked(id: u8, request: u8) -> Context {
+    Context {
+        request: Some(RequestMark([request; 16])),
+        ..context(id)
+    }
+}
+
+#[test]
+fn a_repeated_request_is_told_what_came_of_the_first_and_writes_nothing() {
+    fn kept(step: Result<Step<Head>, Error>) -> Reply {
+        match step {
+            Ok(Step::Keep(reply)) => reply,
+            other => panic!("{other:?}"),
+        }
+    }
+    let later = |context: Context| Context {
+        now: UnixSeconds(1200),
+        ..context
+    };
+    // The set is told its version, as it was made, whatever became of the secret since.
+    let made = written(set(Some(&live_head(1)), &set_of("a"), &asked(7, 1), &seal));
+    let updated = written(update(Some(&made), &update_of(None), &asked(8, 2)));
+    let deleted = written(delete(Some(&updated), &name("a"), &asked(9, 3)));
+    let purging = written(purge(Some(&deleted), &name("a"), &asked(10, 4)));
+    let free = written(end_purge(Some(&purging), &asked(11, 4)));
+    for head in [&made, &updated, &deleted, &purging, &free] {
+        let Reply::Secret(told) = kept(set(Some(head), &set_of("a"), &later(asked(20, 1)), &seal)) else {
+            panic!()
+        };
+        assert_eq!(told.version, Version([7; 16]));
+        assert_eq!(
+            (
+                told.attributes.created,
+                told.attributes.enabled,
+                told.content_type.as_deref()
+            ),
+            (UnixSeconds(1000), true, Some("text/plain"))
+        );
+    }
+    for head in [&updated, &deleted] {
+        let Reply::Secret(told) = kept(update(Some(head), &update_of(None), &later(asked(20, 2)))) else {
+            panic!()
+        };
+        assert_eq!((told.version, told.attributes.enabled), (Version([7; 16]), false));
+    }
+    for head in [&deleted, &purging] {
+        let Reply::Deleted(told) = kept(delete(Some(head), &name("a"), &later(asked(20, 3)))) else {
+            panic!()
+        };
+        assert_eq!(told.deleted, UnixSeconds(1000));
+    }
+    for head in [&purging, &free] {
+        assert!(matches!(
+            kept(purge(Some(head), &name("a"), &later(asked(20, 4)))),
+            Reply::Purged
+        ));
+    }
+    let recovered = written(recover(Some(&deleted), &name("a"), &asked(12, 5)));
+    let restored = written(restore(Some(&free), &backed_up(), &asked(13, 6), &seal));
+    let told = [
+        kept(recover(Some(&recovered), &name("a"), &later(asked(20, 5)))),
+        kept(restore(
+            Some(&restored),
+            &backed_up(),
+            &later(asked(20, 6)),
+            &seal,
+        )),
+    ];
+    assert!(told.iter().all(|reply| matches!(reply, Reply::Secret(_))));
+
+    // Another request, none, or one of long ago is done.
+    let long_ago = Context {
+        now: UnixSeconds(1300),
+        ..asked(20, 1)
+    };
+    for context in [asked(20, 9), context(20), long_ago] {
+        assert_eq!(
+            word(set(Some(&made), &set_of("a"), &context, &seal)),
+            "writes rev 3"
+        );
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Context, Step, following, live_for_change, secret, version};
+use super::{Context, Step, done_before, following, live_for_change, note_request, secret, version};
 use crate::engine::Error;
 use crate::engine::heads::{Head, SecretState, VersionEntry};
 use crate::model::{Reply, UpdateSecret};
@@ -13,6 +13,15 @@ pub(in crate::engine) fn update(
     update: &UpdateSecret,
     context: &Context,
 ) -> Result<Step<Head>, Error> {
+    if let (Some(head), Some(done)) = (head, done_before(head, context))
+        && let Some(entry) = head.version(done.version)
+    {
+        return Ok(Step::Keep(Reply::Secret(secret(
+            &head.name,
+            entry,
+            context.rules,
+        ))));
+    }
     let (head, state) = live_for_change(head, &update.name)?;
     let before = version(state, &update.name, update.version)?;
     let change = &update.attributes;
@@ -35,6 +44,7 @@ pub(in crate::engine) fn update(
     let reply = Reply::Secret(secret(&head.name, &entry, context.rules));
     let versions = state.versions.with(entry).ok_or(Error::Encode)?;
     let mut next = following(head, context)?;
+    note_request(&mut next, Some(before.id), context);
     next.secret = Some(SecretState {
         versions,
         ..state.clone()

@@ -2,6 +2,7 @@
 
 mod backup;
 mod object;
+mod requests;
 mod vault;
 mod versions;
 mod wire;
@@ -9,6 +10,7 @@ mod writes;
 
 pub(super) use backup::BackedUp;
 pub(super) use object::{Deleted, Head, PurgedLife, RECEIPT_SECONDS, SecretState};
+pub(super) use requests::{DoneRequest, DoneRequests, RequestMark};
 pub(super) use vault::{VAULT_FORMAT, VaultHead};
 pub(super) use versions::{VersionEntry, Versions};
 pub(super) use writes::{WriteId, WriteIds};

@@ -1,9 +1,11 @@
 //! The head of an object: every kind and version that its name has.
 
+use std::sync::Arc;
+
 use super::wire::{self, DecodeError};
-use super::{FORMAT_OF_PURGES, Incarnation, Versions, WriteIds};
+use super::{DoneRequests, FORMAT_OF_PURGES, Incarnation, VersionEntry, Versions, WriteIds};
 use crate::engine::Error;
-use crate::model::{ObjectName, Owner, UnixSeconds};
+use crate::model::{ObjectName, Owner, UnixSeconds, Version};
 
 /// All that is known of one name in one vault. Each change makes a new one, with `rev` raised by one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +17,7 @@ pub(in crate::engine) struct Head {
     pub(in crate::engine) incarnation: Incarnation,
     pub(in crate::engine) rev: u64,
     pub(in crate::engine) writes: WriteIds,
+    pub(in crate::engine) requests: DoneRequests,
     /// None: the name is free. The record stays for a day after a purge, as its receipt.
     pub(in crate::engine) secret: Option<SecretState>,
     /// Lives of the name that were purged lately, oldest first: who saw one of them may take what followed it for good.
@@ -56,6 +59,11 @@ impl Head {
     /// The secret, if it is not deleted.
     pub(in crate::engine) fn live_secret(&self) -> Option<&SecretState> {
         self.secret.as_ref().filter(|secret| secret.deleted.is_none())
+    }
+
+    /// A version of the secret, deleted or not.
+    pub(in crate::engine) fn version(&self, version: Option<Version>) -> Option<&Arc<VersionEntry>> {
+        self.secret.as_ref()?.versions.get(&version?)
     }
 
     /// The secret in the deleted state, if it can still be recovered.

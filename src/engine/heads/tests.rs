@@ -84,6 +84,18 @@ fn secret() -> impl Strategy<Value = SecretState> {
     )
 }
 
+fn requests() -> impl Strategy<Value = DoneRequests> {
+    let one = (any::<[u8; 16]>(), option::of(any::<[u8; 16]>()), seconds());
+    vec(one, 0..20).prop_map(|all| {
+        let mut requests = DoneRequests::default();
+        for (mark, version, at) in all {
+            let (mark, version) = (RequestMark(mark), version.map(Version));
+            requests.push(DoneRequest { mark, version, at });
+        }
+        requests
+    })
+}
+
 prop_compose! {
     fn head()(
         format: u32,
@@ -93,9 +105,10 @@ prop_compose! {
         writes in write_ids(),
         secret in option::of(secret()),
         purged in vec((any::<[u8; 16]>(), seconds()), 0..4),
+        requests in requests(),
     ) -> Head {
         let purged = purged.into_iter().map(|(incarnation, at)| PurgedLife { incarnation, at }).collect();
-        Head { format, name: ObjectName::parse(&name).unwrap(), incarnation, rev, writes, secret, purged }
+        Head { format, name: ObjectName::parse(&name).unwrap(), incarnation, rev, writes, requests, secret, purged }
     }
 }
 
@@ -228,6 +241,7 @@ fn a_head_of_the_first_format_stays_readable() {
         incarnation: [2; 16],
         rev: 1,
         writes,
+        requests: DoneRequests::default(),
         secret: Some(secret),
         purged: Vec::new(),
     };

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use super::{Deleted, Head, PurgedLife, SecretState, VaultHead, VersionEntry, Versions, WriteId, WriteIds};
+use super::{
+    Deleted, DoneRequest, DoneRequests, Head, PurgedLife, RequestMark, SecretState, VaultHead, VersionEntry,
+    Versions, WriteId, WriteIds,
+};
 use crate::engine::Error;
 use crate::model::{
     InvalidName, Namespace, ObjectName, OutsideValidity, Owner, Tags, Uid, UnixSeconds, VaultId, VaultName,
@@ -48,6 +51,19 @@ struct WireHead<'a> {
     secret: Option<WireSecret<'a>>,
     #[n(6)]
     purged: Option<Vec<WirePurged>>,
+    #[n(7)]
+    requests: Option<Vec<WireRequest>>,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct WireRequest {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    mark: [u8; 16],
+    #[n(1)]
+    version: Option<WireId>,
+    #[n(2)]
+    at: i64,
 }
 
 #[derive(Encode, Decode)]
@@ -176,7 +192,16 @@ pub(super) fn encode_head(head: &Head) -> Result<Vec<u8>, Error> {
             }),
         }),
         purged: (!head.purged.is_empty()).then(|| head.purged.iter().map(wire_purged).collect()),
+        requests: (head.requests.iter().len() > 0).then(|| head.requests.iter().map(wire_request).collect()),
     })
+}
+
+fn wire_request(done: &DoneRequest) -> WireRequest {
+    WireRequest {
+        mark: done.mark.0,
+        version: done.version.map(|version| WireId(version.0)),
+        at: done.at.0,
+    }
 }
 
 const fn wire_purged(life: &PurgedLife) -> WirePurged {
@@ -196,6 +221,7 @@ pub(super) fn decode_head(bytes: &[u8]) -> Result<Head, DecodeError> {
         writes: read_ids(&wire.writes),
         secret: wire.secret.map(read_secret).transpose()?,
         purged: wire.purged.iter().flatten().map(read_purged).collect(),
+        requests: read_requests(wire.requests.as_deref()),
     })
 }
 
@@ -281,6 +307,18 @@ pub(super) fn wire_version(entry: &VersionEntry) -> WireVersion<'_> {
         tags: (!entry.tags.is_empty()).then(tags),
         body: &entry.body,
     }
+}
+
+fn read_requests(wire: Option<&[WireRequest]>) -> DoneRequests {
+    let mut requests = DoneRequests::default();
+    for done in wire.into_iter().flatten() {
+        requests.push(DoneRequest {
+            mark: RequestMark(done.mark),
+            version: done.version.as_ref().map(|id| Version(id.0)),
+            at: UnixSeconds(done.at),
+        });
+    }
+    requests
 }
 
 const fn read_purged(wire: &WirePurged) -> PurgedLife {

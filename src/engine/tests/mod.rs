@@ -9,6 +9,7 @@ mod lists;
 mod management;
 mod model;
 mod purge;
+mod retries;
 mod secrets;
 mod shaky;
 pub(super) mod support;

@@ -86,19 +86,30 @@ pub(in crate::engine) async fn ask_at(
     operation: Operation,
     seconds: i64,
 ) -> Result<Reply, Error> {
+    ask_as(engine, vault, operation, (workload(), None), seconds).await
+}
+
+/// Does an operation as a workload, under its own id of the request; what is `operate`'s as `operate`.
+pub(in crate::engine) async fn ask_as(
+    engine: &Engine,
+    vault: &Arc<VaultEntry>,
+    operation: Operation,
+    (workload, request_id): (Caller, Option<&str>),
+    seconds: i64,
+) -> Result<Reply, Error> {
     let caller = match operation {
         Operation::EnsureVault(_) | Operation::EnsureGeneratedSecret(_) | Operation::DeleteOwned(_) => {
             Caller::Operator
         }
-        _ => workload(),
+        _ => workload,
     };
     let mut policy = Index::default();
     policy.set(vault.id.clone(), Arc::new(VaultPolicy::new([everything()])));
     let permit = policy.decide(&Arc::new(caller), vault, operation, 1).unwrap();
-    engine.perform(permit, at(seconds)).await
+    engine.perform(permit, request_id, at(seconds)).await
 }
 
-fn workload() -> Caller {
+pub(in crate::engine) fn workload() -> Caller {
     Caller::ServiceAccount(ServiceAccountCaller {
         namespace: Namespace::parse("shop").unwrap(),
         name: "app".into(),

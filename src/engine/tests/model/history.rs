@@ -38,6 +38,10 @@ pub(super) struct Call {
     pub(super) replica: usize,
     pub(super) name: &'static str,
     pub(super) what: What,
+    /// The client's id of the request.
+    pub(super) request: String,
+    /// How often it was asked again, under the same id.
+    pub(super) repeated: usize,
     pub(super) begun: usize,
     pub(super) ended: usize,
     pub(super) outcome: Outcome,

@@ -43,7 +43,10 @@ fn no_acknowledged_version_is_lost_doubled_or_out_of_order_whatever_the_store_do
         enough(|told| told.reads) && enough(|told| told.refusals) && enough(|told| told.unclear),
         "{told:?}"
     );
-    assert!(enough(|told| told.tried_again), "{told:?}");
+    assert!(
+        enough(|told| told.tried_again) && enough(|told| told.repeated),
+        "{told:?}"
+    );
     assert!(
         enough(|told| told.recoveries) && enough(|told| told.purges) && enough(|told| told.new_lives),
         "{told:?}"
@@ -76,6 +79,8 @@ struct Told {
     refusals: usize,
     unclear: usize,
     tried_again: usize,
+    /// Changes that were asked for more than once, and done in the end.
+    repeated: usize,
 }
 
 impl Told {
@@ -93,6 +98,11 @@ impl Told {
                 (_, Outcome::NotDone) => {}
             }
         }
+        self.repeated += history
+            .calls
+            .iter()
+            .filter(|call| call.repeated > 0 && matches!(call.outcome, Outcome::Done(_)))
+            .count();
         self.new_lives += history.new_lives();
         self.tried_again += history.writes.saturating_sub(history.changes());
     }
@@ -125,6 +135,8 @@ struct Schedule {
     vault: Arc<VaultEntry>,
     replicas: Vec<Replica>,
     running: Vec<Option<(Call, Running)>>,
+    /// What is to be asked again, by clients that heard nothing.
+    repeats: Vec<Call>,
     history: History,
     step: usize,
 }
@@ -143,6 +155,7 @@ impl Schedule {
             vault,
             replicas,
             running: (0..WRITERS).map(|_| None).collect(),
+            repeats: Vec::new(),
             history: History::default(),
             step: 0,
         }
@@ -171,6 +184,10 @@ impl Schedule {
         let writer = self.dice.below(WRITERS);
         let (call, mut future) = match self.running[writer].take() {
             Some(running) => running,
+            None if !self.repeats.is_empty() && self.dice.one_in(2) => {
+                let call = self.repeats.swap_remove(0);
+                self.ask(call)
+            }
             None => self.begin(),
         };
         match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -199,7 +216,22 @@ impl Schedule {
             68..83 => What::Purge,
             _ => What::Get,
         };
-        let operation = match &what {
+        self.ask(Call {
+            replica,
+            name: secret,
+            what,
+            request: format!("request-{id}"),
+            repeated: 0,
+            begun: self.step,
+            ended: usize::MAX,
+            outcome: Outcome::Unclear,
+        })
+    }
+
+    /// Asks for it on its replica.
+    fn ask(&mut self, call: Call) -> (Call, Running) {
+        let secret = call.name;
+        let operation = match &call.what {
             What::Set { value } => Operation::SetSecret(set_of(secret, value)),
             What::Update {
                 version,
@@ -219,17 +251,13 @@ impl Schedule {
             },
         };
         let (engine, vault) = (
-            Arc::clone(&self.replicas[replica].engine),
+            Arc::clone(&self.replicas[call.replica].engine),
             Arc::clone(&self.vault),
         );
-        let future = async move { ask(&engine, &vault, operation).await };
-        let call = Call {
-            replica,
-            name: secret,
-            what,
-            begun: self.step,
-            ended: usize::MAX,
-            outcome: Outcome::Unclear,
+        let request = call.request.clone();
+        let future = async move {
+            let asker = (workload(), Some(request.as_str()));
+            ask_as(&engine, &vault, operation, asker, 1000).await
         };
         (call, Box::pin(future))
     }
@@ -249,6 +277,19 @@ impl Schedule {
     }
 
     fn end(&mut self, call: Call, outcome: Outcome) {
+        // What was asked before without an answer may have been done, or may be yet.
+        let outcome = match outcome {
+            Outcome::Refused(_) | Outcome::NotDone if call.repeated > 0 => Outcome::Unclear,
+            outcome => outcome,
+        };
+        if call.is_change() && outcome == Outcome::Unclear && call.repeated < 3 && self.dice.one_in(2) {
+            self.repeats.push(Call {
+                replica: self.dice.below(self.replicas.len()),
+                repeated: call.repeated + 1,
+                ..call
+            });
+            return;
+        }
         self.history.calls.push(Call {
             ended: self.step,
             outcome,
@@ -311,6 +352,7 @@ impl Schedule {
                 self.end(call, Outcome::Unclear);
             }
         }
+        self.history.calls.append(&mut self.repeats);
         while self.store.land(0) {}
         self.history.writes = self.store.writes.load(std::sync::atomic::Ordering::Relaxed);
         let replica = Replica::start(&self.store);
