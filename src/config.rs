@@ -138,12 +138,42 @@ pub struct Serve {
     /// How many closed audit files are kept.
     #[arg(long, env = "STRONGROOM_AUDIT_KEEP", default_value_t = 6)]
     pub audit_keep: usize,
+    /// How much there may be.
+    #[command(flatten)]
+    pub quotas: Quotas,
     /// Address of the vaults' listener.
     #[arg(long, env = "STRONGROOM_VAULT_LISTEN", default_value = "0.0.0.0:8443")]
     pub vault_listen: SocketAddr,
     /// Address of the internal listener.
     #[arg(long, env = "STRONGROOM_INTERNAL_LISTEN", default_value = "0.0.0.0:8444")]
     pub internal_listen: SocketAddr,
+}
+
+/// How much of the store may be taken: MiB of sealed records, and how many of them.
+#[derive(Debug, Clone, Args)]
+pub struct Quotas {
+    /// MiB of one vault.
+    #[arg(long, env = "STRONGROOM_QUOTA_VAULT_MEBIBYTES", default_value_t = 128)]
+    pub quota_vault_mebibytes: u64,
+    /// Records of one vault.
+    #[arg(long, env = "STRONGROOM_QUOTA_VAULT_RECORDS", default_value_t = 50_000)]
+    pub quota_vault_records: u64,
+    /// MiB of all vaults of one namespace.
+    #[arg(long, env = "STRONGROOM_QUOTA_NAMESPACE_MEBIBYTES", default_value_t = 256)]
+    pub quota_namespace_mebibytes: u64,
+    /// Records of all vaults of one namespace.
+    #[arg(long, env = "STRONGROOM_QUOTA_NAMESPACE_RECORDS", default_value_t = 100_000)]
+    pub quota_namespace_records: u64,
+    /// MiB of all vaults.
+    #[arg(long, env = "STRONGROOM_QUOTA_INSTALLATION_MEBIBYTES", default_value_t = 512)]
+    pub quota_installation_mebibytes: u64,
+    /// Records of all vaults.
+    #[arg(
+        long,
+        env = "STRONGROOM_QUOTA_INSTALLATION_RECORDS",
+        default_value_t = 200_000
+    )]
+    pub quota_installation_records: u64,
 }
 
 /// `strongroom operate`.

@@ -43,6 +43,8 @@ pub enum ConditionType {
     Deleted,
     /// A `Vault` says something that holds otherwise in the vault and can't be changed there. There only while true.
     SettingKept,
+    /// A `Vault` is near a quota; beyond it nothing more can be stored. There only while true.
+    NearlyFull,
     /// Somebody else owns what this object would make. There only while true.
     Conflict,
     /// Stored records of a vault were changed, moved, put back or deleted, and are refused. There only while true.
@@ -65,6 +67,7 @@ impl ConditionType {
             Self::LimitExceeded => "LimitExceeded",
             Self::Deleted => "Deleted",
             Self::SettingKept => "SettingKept",
+            Self::NearlyFull => "NearlyFull",
             Self::Conflict => "Conflict",
             Self::RecordsDamaged => "RecordsDamaged",
             Self::GuardMissing => "GuardMissing",

@@ -95,9 +95,10 @@ pub struct VaultStatus {
     pub next_expiry: Option<Time>,
     /// `Ready`: the vault answers at its address. `Stalled`: a person must act. `Conflict`: a Service of the vault's
     /// name belongs to somebody else. `SettingKept`: the spec says something that can't be changed in the vault.
-    /// `RecordsDamaged`: stored records of this vault are refused, since somebody changed, moved, put back or deleted
-    /// them. `GuardMissing`, `RootKeyNotEscrowed`, `AuditNotDurable`: what concerns every vault of this cluster. These
-    /// four a cluster administrator can mend; the message says how.
+    /// `NearlyFull`: a quota of stored bytes or records is used to four fifths. `RecordsDamaged`: stored records of this
+    /// vault are refused, since somebody changed, moved, put back or deleted them. `GuardMissing`, `RootKeyNotEscrowed`,
+    /// `AuditNotDurable`: what concerns every vault of this cluster. These five a cluster administrator can mend; the
+    /// message says how.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -144,6 +144,7 @@ mod tests {
             secrets,
             deleted_secrets: 0,
             next_expiry: None,
+            nearest_quota: None,
             owned: Vec::new(),
             damaged: 0,
             refused: false,

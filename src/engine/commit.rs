@@ -8,7 +8,7 @@ use super::decide::Step;
 use super::heads::WriteIds;
 use super::index::Snapshot;
 use super::{Engine, Error};
-use crate::model::Reply;
+use crate::model::{Reply, Uid, VaultUuid};
 use crate::store::{RecordName, Stamp, StoreError};
 
 /// Writes that one change may try before it gives way to the others.
@@ -34,6 +34,9 @@ pub(super) trait Change: Sync {
 
     /// What this change makes of it.
     fn decide(&self, snapshot: &Snapshot, head: Option<&Self::Head>) -> Result<Step<Self::Head>, Error>;
+
+    /// Whose quotas count: the namespace's, and the vault's once there is one.
+    fn payer<'a>(&'a self, snapshot: &Snapshot) -> (&'a Uid, Option<VaultUuid>);
 
     /// Whether this change was made to the head.
     fn is_in(&self, head: &Self::Head) -> Made;
@@ -180,8 +183,13 @@ impl Engine {
         };
         let envelope = change.seal(snapshot, &head)?;
         if !exempt {
-            let before = state.as_ref().map_or(0, |state| state.size);
-            self.check_quotas(snapshot, before, envelope.len())?;
+            let (size, limit) = (envelope.len(), self.quotas.head_bytes);
+            if size > limit {
+                return Err(Error::HeadTooLarge { size, limit });
+            }
+            let before = state.as_ref().map(|state| state.size);
+            self.quotas
+                .check(snapshot, change.payer(snapshot), before, size as u64)?;
         }
         let expected = Expected {
             stamp: state.as_ref().map(|state| state.stamp.clone()),
@@ -193,23 +201,6 @@ impl Engine {
             head,
             reply,
         }))
-    }
-
-    fn check_quotas(&self, snapshot: &Snapshot, before: u64, size: usize) -> Result<(), Error> {
-        let limit = self.quotas.head_bytes;
-        if size > limit {
-            return Err(Error::HeadTooLarge { size, limit });
-        }
-        let limit = self.quotas.installation_bytes;
-        let after = snapshot
-            .bytes()
-            .saturating_sub(before)
-            .saturating_add(size as u64);
-        if size as u64 > before && after > limit {
-            Err(Error::InstallationFull { limit })
-        } else {
-            Ok(())
-        }
     }
 
     /// Brings the record in memory up to what a quorum read finds that begins after this call.

@@ -1,7 +1,7 @@
 //! Why the engine did not do as asked.
 
 use crate::crypto::CryptoError;
-use crate::model::{Kind, ObjectName, VaultId, Version};
+use crate::model::{Kind, ObjectName, QuotaOf, QuotaScope, VaultId, Version};
 use crate::store::StoreError;
 
 /// Why an operation was not done. Messages are for the caller: they hold names at most, never a value.
@@ -130,12 +130,20 @@ pub enum Error {
         /// How many it may have.
         limit: usize,
     },
-    /// The installation's share of the store is used up.
+    /// A share of the store is used up.
     #[error(
-        "The installation holds as many bytes as it may ({limit}); the platform team can free some or raise the limit."
+        "Nothing more can be stored: of the {limit} {of} that {} may hold, {used} are used. Purge deleted secrets that \
+         nobody needs, or ask the platform team to raise quotas.{}.",
+        whole(*.scope), .scope.as_str()
     )]
-    InstallationFull {
-        /// Bytes that all records together may take.
+    QuotaExceeded {
+        /// Whose share.
+        scope: QuotaScope,
+        /// Of what.
+        of: QuotaOf,
+        /// How much is used.
+        used: u64,
+        /// How much there may be.
         limit: u64,
     },
     /// The vault has no head yet.
@@ -217,7 +225,7 @@ impl Error {
             | Self::BackupMalformed
             | Self::BackupTooManyVersions { .. }
             | Self::BackupTooLarge { .. } => Kind::Invalid,
-            Self::InstallationFull { .. } => Kind::Throttled,
+            Self::QuotaExceeded { .. } => Kind::Throttled,
             Self::VaultNotReady { .. }
             | Self::NewerFormat
             | Self::StoreRolledBack
@@ -264,7 +272,7 @@ impl Error {
             | Self::PageSize
             | Self::SkipTokenInvalid
             | Self::BackupMalformed
-            | Self::InstallationFull { .. }
+            | Self::QuotaExceeded { .. }
             | Self::StoreRolledBack
             | Self::Contention
             | Self::OutcomeUnknown
@@ -273,5 +281,13 @@ impl Error {
             | Self::Crypto(_)
             | Self::Encode => false,
         }
+    }
+}
+
+const fn whole(scope: QuotaScope) -> &'static str {
+    match scope {
+        QuotaScope::Vault => "this vault",
+        QuotaScope::Namespace => "all vaults of this namespace",
+        QuotaScope::Installation => "all vaults of this installation",
     }
 }

@@ -1,5 +1,4 @@
-//! How much there may be (Azure Key Vault: "service limits", "about secrets"; the quotas are our own, since our writes share
-//! the cluster's etcd).
+//! What one request may ask for (Azure Key Vault: "service limits", "about secrets").
 
 use super::Error;
 use crate::model::{EnsureGeneratedSecret, PageRequest, SetSecret, Tags, UpdateSecret};
@@ -18,27 +17,6 @@ pub const MAX_PAGE: u8 = 25;
 pub const MAX_BACKUP_VERSIONS: usize = 500;
 /// Bytes of a backup: 500 versions with values and attributes of the greatest common size.
 pub const MAX_BACKUP: usize = 14 * 1024 * 1024;
-
-/// What an installation may hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Quotas {
-    /// Versions of one object.
-    pub versions: usize,
-    /// Bytes of one object's sealed head, with all its versions.
-    pub head_bytes: usize,
-    /// Bytes of all sealed records.
-    pub installation_bytes: u64,
-}
-
-impl Default for Quotas {
-    fn default() -> Self {
-        Self {
-            versions: 10_000,
-            head_bytes: 512 * 1024,
-            installation_bytes: 512 * 1024 * 1024,
-        }
-    }
-}
 
 pub(super) fn check_set(set: &SetSecret) -> Result<(), Error> {
     if set.value.len() > MAX_VALUE {

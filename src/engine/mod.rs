@@ -23,6 +23,7 @@ mod limits;
 mod objects;
 mod paging;
 mod purge;
+mod quota;
 mod read;
 mod retries;
 mod seals;
@@ -52,9 +53,8 @@ use read::Read;
 use seals::{Seals, random_id};
 
 pub use error::{Damage, Error};
-pub use limits::{
-    MAX_BACKUP, MAX_BACKUP_VERSIONS, MAX_CONTENT_TYPE, MAX_PAGE, MAX_TAG, MAX_TAGS, MAX_VALUE, Quotas,
-};
+pub use limits::{MAX_BACKUP, MAX_BACKUP_VERSIONS, MAX_CONTENT_TYPE, MAX_PAGE, MAX_TAG, MAX_TAGS, MAX_VALUE};
+pub use quota::{Fill, Quotas, Usage};
 
 /// What an engine is made of.
 pub struct EngineParts {
@@ -227,7 +227,7 @@ impl Engine {
 
     /// Counts of every vault.
     pub fn summaries(&self, now: UnixSeconds) -> Vec<VaultSummary> {
-        summary::summaries(&self.index.load(), now)
+        summary::summaries(&self.index.load(), &self.quotas, now)
     }
 
     /// Whether the vault's head is in memory and good.
@@ -240,11 +240,6 @@ impl Engine {
             .load()
             .vault(&address)
             .is_some_and(|vault| vault.damage.is_none())
-    }
-
-    /// Bytes of all records in memory, against [`Quotas::installation_bytes`].
-    pub fn stored_bytes(&self) -> u64 {
-        self.index.load().bytes()
     }
 
     /// How many records are refused: they do not open, went back, were replaced or are gone. Walks over all of them.

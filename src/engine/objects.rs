@@ -11,7 +11,7 @@ use super::index::{Snapshot, Vault, VaultAddress};
 use super::seals::{BodyPlace, Seals};
 use super::{Engine, Error};
 use crate::crypto::random;
-use crate::model::{Alphabet, ObjectName, SecretBytes, VaultEntry, Version};
+use crate::model::{Alphabet, ObjectName, SecretBytes, Uid, VaultEntry, VaultUuid, Version};
 use crate::store::{RecordName, Stamp};
 
 /// The value that a change seals.
@@ -94,6 +94,10 @@ where
         (self.decide)(head, &context, &|place| self.seal_body(vault, place))
     }
 
+    fn payer<'a>(&'a self, snapshot: &Snapshot) -> (&'a Uid, Option<VaultUuid>) {
+        payer(&self.address, snapshot)
+    }
+
     fn is_in(&self, head: &Head) -> Made {
         if head.writes.contains(&self.context.write) {
             return Made::Yes;
@@ -161,6 +165,10 @@ impl Change for VaultChange<'_> {
         decide::ensure_vault(head, self.entry, &self.new)
     }
 
+    fn payer<'a>(&'a self, snapshot: &Snapshot) -> (&'a Uid, Option<VaultUuid>) {
+        payer(&self.address, snapshot)
+    }
+
     fn is_in(&self, head: &VaultHead) -> Made {
         if head.writes.contains(&self.new.write) {
             Made::Yes
@@ -179,6 +187,11 @@ impl Change for VaultChange<'_> {
             engine.index.keep_vault(&self.record, stamp, size, head, key);
         }
     }
+}
+
+fn payer<'a>(address: &'a VaultAddress, snapshot: &Snapshot) -> (&'a Uid, Option<VaultUuid>) {
+    let vault = snapshot.vault(address).map(|vault| vault.head.uuid);
+    (&address.namespace_uid, vault)
 }
 
 /// The vault, if its head is there and good.

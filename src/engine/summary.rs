@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use super::decide::owned_state;
 use super::index::{Snapshot, Vault};
+use super::quota::Quotas;
 use crate::model::{UnixSeconds, VaultSummary, VaultUuid};
 
 /// One summary per vault, in the order of their addresses. Of one that is refused its last good state is told.
-pub(super) fn summaries(snapshot: &Snapshot, now: UnixSeconds) -> Vec<VaultSummary> {
+pub(super) fn summaries(snapshot: &Snapshot, quotas: &Quotas, now: UnixSeconds) -> Vec<VaultSummary> {
     let mut unreadable = HashMap::<VaultUuid, u64>::new();
     for vault in snapshot.unreadable().flatten() {
         *unreadable.entry(vault).or_default() += 1;
@@ -17,6 +18,7 @@ pub(super) fn summaries(snapshot: &Snapshot, now: UnixSeconds) -> Vec<VaultSumma
         .map(|vault| {
             let mut summary = summary(vault, now);
             summary.damaged += unreadable.get(&vault.head.uuid).copied().unwrap_or_default();
+            summary.nearest_quota = quotas.nearest(snapshot, &vault.head.namespace_uid, vault.head.uuid);
             summary
         })
         .collect();
@@ -31,6 +33,7 @@ fn summary(vault: &Vault, now: UnixSeconds) -> VaultSummary {
         secrets: 0,
         deleted_secrets: 0,
         next_expiry: None,
+        nearest_quota: None,
         owned: Vec::new(),
         damaged: vault.damaged() as u64,
         refused: vault.damage.is_some(),

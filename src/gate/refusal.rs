@@ -314,7 +314,7 @@ impl From<engine::Error> for Refusal {
             | Error::BackupTooManyVersions { .. }
             | Error::BackupTooLarge { .. } => Reason::OutOfLimits,
             Error::SkipTokenInvalid => Reason::SkipTokenInvalid,
-            Error::InstallationFull { .. } => Reason::QuotaExceeded,
+            Error::QuotaExceeded { .. } => Reason::QuotaExceeded,
             Error::VaultNotReady { .. } => Reason::VaultNotReady,
             Error::StoreRolledBack => Reason::OutOfStanding,
             Error::Contention => Reason::Contention,

@@ -8,6 +8,7 @@ mod care;
 mod kind;
 mod names;
 mod operation;
+mod quota;
 mod reply;
 mod secret_bytes;
 mod time;
@@ -22,6 +23,7 @@ pub use operation::{
     Alphabet, Backup, Class, DeleteOwned, EnsureGeneratedSecret, EnsureVault, Operation, OperationName,
     Owner, PageRequest, SetSecret, UpdateSecret,
 };
+pub use quota::{Nearest, QuotaOf, QuotaScope};
 pub use reply::{DeletedItem, DeletedSecret, OwnedSecret, Page, Reply, Secret, SecretItem, VaultSummary};
 pub use secret_bytes::SecretBytes;
 pub use time::{Clock, Moment, UnixSeconds};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Attributes, Backup, ObjectName, Owner, RootKeyCare, SecretBytes, Tags, UnixSeconds, VaultId, VaultRules,
-    Version,
+    Attributes, Backup, Nearest, ObjectName, Owner, RootKeyCare, SecretBytes, Tags, UnixSeconds, VaultId,
+    VaultRules, Version,
 };
 
 /// The answer to an [`super::Operation`].
@@ -118,6 +118,8 @@ pub struct VaultSummary {
     pub deleted_secrets: u64,
     /// The earliest `exp` of a newest version that is still to come.
     pub next_expiry: Option<UnixSeconds>,
+    /// The quota that it is nearest to, from four fifths of it on.
+    pub nearest_quota: Option<Nearest>,
     /// Objects that `Secret` resources made.
     pub owned: Vec<(Owner, OwnedSecret)>,
     /// Its stored records that are refused: they do not open, went back, were replaced or are gone.

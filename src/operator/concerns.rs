@@ -127,6 +127,7 @@ mod tests {
             secrets: 1,
             deleted_secrets: 0,
             next_expiry: None,
+            nearest_quota: None,
             damaged: 0,
             refused: false,
             root_key: None,

@@ -27,6 +27,8 @@ pub(super) enum Reason {
     TrustBundleConflict,
     /// The vault was made with other settings, which can't be changed.
     SettingKept,
+    /// A quota is nearly used up.
+    QuotaNearlyUsed,
     /// Subjects are beyond the limit of the vault.
     LimitExceeded,
     /// Parts of it are of a newer version and grant nothing.
@@ -60,6 +62,7 @@ impl Reason {
             Self::ServiceConflict => "ServiceConflict",
             Self::TrustBundleConflict => "TrustBundleConflict",
             Self::SettingKept => "SettingKept",
+            Self::QuotaNearlyUsed => "QuotaNearlyUsed",
             Self::LimitExceeded => "LimitExceeded",
             Self::NotUnderstood => "NotUnderstood",
             Self::Deleted => "Deleted",

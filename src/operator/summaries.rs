@@ -8,7 +8,9 @@ use kube::runtime::reflector::ObjectRef;
 
 use super::context::Context;
 use crate::client::ClientError;
-use crate::model::{OwnedSecret, Owner, RootKeyCare, UnixSeconds, VaultId, VaultRules, VaultSummary};
+use crate::model::{
+    Nearest, OwnedSecret, Owner, RootKeyCare, UnixSeconds, VaultId, VaultRules, VaultSummary,
+};
 use crate::wire::SummaryFrame;
 
 /// The newest summary of every vault.
@@ -50,6 +52,8 @@ pub(super) struct Counts {
     pub(super) refused: bool,
     /// How the key that opens it is cared for, where that is known.
     pub(super) root_key: Option<RootKeyCare>,
+    /// The quota that it is nearest to, once that is near.
+    pub(super) nearest_quota: Option<Nearest>,
 }
 
 /// What is to be looked at again.
@@ -131,6 +135,7 @@ impl Known {
             damaged: summary.damaged,
             refused: summary.refused,
             root_key: summary.root_key,
+            nearest_quota: summary.nearest_quota,
         };
         let mut owned = HashMap::with_capacity(summary.owned.len());
         for (owner, object) in summary.owned {
@@ -218,6 +223,7 @@ mod tests {
             secrets,
             deleted_secrets: 0,
             next_expiry: None,
+            nearest_quota: None,
             owned: owned
                 .iter()
                 .map(|(resource, object)| (owner(resource), object.clone()))

@@ -19,7 +19,7 @@ use super::summaries::Counts;
 use super::{Error, FIELD_MANAGER};
 use crate::compile::{self, Unusable};
 use crate::crd::{self, Condition, ConditionType, VaultStatus, labels};
-use crate::model::{Kind, Uid, VaultEntry, VaultRules, VaultSettings};
+use crate::model::{Kind, Nearest, QuotaScope, Uid, VaultEntry, VaultRules, VaultSettings};
 use crate::telemetry::metrics::Reconciled;
 use crate::wire::{Action as Ask, ActionReply, EnsureVaultAction};
 
@@ -172,6 +172,13 @@ fn plan(seen: &Seen, installation: &Installation) -> Plan {
     if let Some(message) = rules.and_then(|rules| kept(rules, &entry.settings)) {
         standing = standing.and(ConditionType::SettingKept, Reason::SettingKept, message);
     }
+    if let Some(nearest) = seen.counts.and_then(|counts| counts.nearest_quota) {
+        standing = standing.and(
+            ConditionType::NearlyFull,
+            Reason::QuotaNearlyUsed,
+            nearly_full(&nearest),
+        );
+    }
     if seen.foreign_bundle {
         let message = format!(
             "the ConfigMap '{bundle}' of this namespace is not Strongroom's, so pods here can't take the vault's \
@@ -195,6 +202,21 @@ fn plan(seen: &Seen, installation: &Installation) -> Plan {
             Action::await_change()
         },
     }
+}
+
+fn nearly_full(nearest: &Nearest) -> String {
+    let whose = match nearest.scope {
+        QuotaScope::Vault => "this vault",
+        QuotaScope::Namespace => "all vaults of this namespace",
+        QuotaScope::Installation => "all vaults of this installation",
+    };
+    format!(
+        "{} % of the {} that {whose} may hold are used; beyond that nothing more can be stored: purge deleted secrets that \
+         nobody needs, or have quotas.{} of the chart raised",
+        nearest.percent,
+        nearest.of,
+        nearest.scope.as_str()
+    )
 }
 
 /// What the spec says that does not hold in the vault and never will.
@@ -394,6 +416,7 @@ mod tests {
                 damaged: 0,
                 refused: false,
                 root_key: None,
+                nearest_quota: None,
             }),
             ..fresh()
         }
@@ -578,6 +601,37 @@ mod tests {
             );
             assert!(also[0].2.contains(part), "{also:?}");
         }
+    }
+
+    #[test]
+    fn a_quota_that_is_nearly_used_is_told_while_the_vault_serves() {
+        let settled = settled();
+        let nearest_quota = Some(Nearest {
+            scope: QuotaScope::Namespace,
+            of: crate::model::QuotaOf::Bytes,
+            percent: 83,
+        });
+        let seen = Seen {
+            counts: settled.counts.map(|counts| Counts {
+                nearest_quota,
+                ..counts
+            }),
+            ..settled
+        };
+        let plan = plan(&seen, &installation());
+        assert_eq!((plan.steps.len(), plan.standing.ready), (0, true));
+        let (condition, reason, message) = &plan.standing.also[0];
+        assert_eq!(
+            (*condition, *reason),
+            (ConditionType::NearlyFull, Reason::QuotaNearlyUsed)
+        );
+        assert!(
+            message.starts_with(
+                "83 % of the bytes of sealed records that all vaults of this namespace may hold"
+            ),
+            "{message}"
+        );
+        assert!(message.contains("quotas.namespace"), "{message}");
     }
 
     #[test]

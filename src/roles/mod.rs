@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Cli, Common, Role};
 use crate::engine::Engine;
-use crate::model::{Clock, Kind};
+use crate::model::{Clock, Kind, QuotaScope};
 use crate::telemetry::health::{self, Readiness};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{clock, logs};
@@ -131,6 +131,25 @@ async fn stay_tidy(engine: Arc<Engine>, clock: Clock) {
             Ok(removed) => tracing::info!(removed, "records that had done their time were removed"),
             Err(error) => tracing::warn!(%error, "the store could not be tidied; trying again later"),
         }
+    }
+}
+
+/// How often it is shown how full the store is.
+const BETWEEN_SHOWINGS: Duration = Duration::from_secs(10);
+
+/// Shows how full the store is, for as long as it is polled.
+async fn show_fill(engine: Arc<Engine>, metrics: Arc<Metrics>) {
+    loop {
+        let fill = engine.fill();
+        metrics.stored(fill.installation.bytes, fill.installation.records);
+        for (scope, part) in [
+            (QuotaScope::Vault, fill.fullest_vault),
+            (QuotaScope::Namespace, fill.fullest_namespace),
+            (QuotaScope::Installation, fill.installation_part),
+        ] {
+            metrics.quota_used(scope, part);
+        }
+        tokio::time::sleep(BETWEEN_SHOWINGS).await;
     }
 }
 

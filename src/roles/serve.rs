@@ -14,11 +14,11 @@ use crate::cluster::{
 };
 use crate::config;
 use crate::dataplane::{Internal, Limits, Vaults, serve_internal, serve_vaults};
-use crate::engine::{Engine, EngineParts, Quotas};
+use crate::engine::{Engine, EngineParts, Quotas, Usage};
 use crate::gate::{Gate, GateParts};
 use crate::identity::{AccountRef, Identity, PodAddressCheck, Settings};
 use crate::model::{Clock, Namespace};
-use crate::roles::{Attempt, RoleError, patiently, serve_health, spawn_until, stay_tidy};
+use crate::roles::{Attempt, RoleError, patiently, serve_health, show_fill, spawn_until, stay_tidy};
 use crate::store::installation::load_or_create;
 use crate::store::{Record, SealedStore, StoreEvent};
 use crate::telemetry::health::Readiness;
@@ -114,7 +114,7 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
         store,
         root: Arc::new(root.key),
         installation: installation.id,
-        quotas: Quotas::default(),
+        quotas: quotas(&config.quotas),
     }));
     let settings = identity_settings(&config, &namespace, &keys);
     let identity = Identity::new(
@@ -149,6 +149,7 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
         metrics: Arc::clone(&metrics),
     };
     spawn_until(&stop, stay_tidy(Arc::clone(&engine), clock.clone()));
+    spawn_until(&stop, show_fill(Arc::clone(&engine), Arc::clone(&metrics)));
     spawn_until(
         &stop,
         run_feeds(feeds, Arc::clone(&world), Arc::new(Records(Arc::clone(&engine)))),
@@ -230,6 +231,22 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
         tracing::warn!("some changes were still under way when this process had to end");
     }
     Ok(())
+}
+
+fn quotas(config: &config::Quotas) -> Quotas {
+    let usage = |mebibytes: u64, records| Usage {
+        bytes: mebibytes.saturating_mul(1024 * 1024),
+        records,
+    };
+    Quotas {
+        vault: usage(config.quota_vault_mebibytes, config.quota_vault_records),
+        namespace: usage(config.quota_namespace_mebibytes, config.quota_namespace_records),
+        installation: usage(
+            config.quota_installation_mebibytes,
+            config.quota_installation_records,
+        ),
+        ..Quotas::default()
+    }
 }
 
 fn identity_settings(config: &config::Serve, namespace: &Namespace, keys: &ClusterKeys) -> Settings {

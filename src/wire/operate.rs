@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::framing::{Frame, InvalidFrame};
 use super::text;
 use crate::model::{
-    Alphabet, DeleteOwned, EnsureGeneratedSecret, EnsureVault, Kind, Namespace, ObjectName, Operation,
-    OutsideValidity, OwnedSecret, Owner, RootKeyCare, Uid, UnixSeconds, VaultId, VaultName, VaultRules,
-    VaultSummary, Version,
+    Alphabet, DeleteOwned, EnsureGeneratedSecret, EnsureVault, Kind, Namespace, Nearest, ObjectName,
+    Operation, OutsideValidity, OwnedSecret, Owner, QuotaOf, QuotaScope, RootKeyCare, Uid, UnixSeconds,
+    VaultId, VaultName, VaultRules, VaultSummary, Version,
 };
 
 /// `POST` an [`EnsureVaultAction`] here.
@@ -292,6 +292,8 @@ struct SummaryText {
     root_key: Option<RootKeyCare>,
     #[serde(default, with = "optional_rules")]
     rules: Option<VaultRules>,
+    #[serde(default, with = "optional_nearest")]
+    nearest_quota: Option<Nearest>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -352,39 +354,56 @@ mod optional_seconds {
     }
 }
 
-mod optional_care {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use super::{RootKeyCare, RootKeyCareText};
-
-    #[derive(Serialize, Deserialize)]
-    struct Text(#[serde(with = "RootKeyCareText")] RootKeyCare);
-
-    pub(super) fn serialize<S: Serializer>(care: &Option<RootKeyCare>, s: S) -> Result<S::Ok, S::Error> {
-        care.map(Text).serialize(s)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<RootKeyCare>, D::Error> {
-        Ok(Option::<Text>::deserialize(d)?.map(|Text(care)| care))
-    }
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Nearest", rename_all = "camelCase")]
+struct NearestText {
+    #[serde(with = "ScopeText")]
+    scope: QuotaScope,
+    #[serde(with = "OfText")]
+    of: QuotaOf,
+    percent: u8,
 }
 
-mod optional_rules {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use super::{RulesText, VaultRules};
-
-    #[derive(Serialize, Deserialize)]
-    struct Text(#[serde(with = "RulesText")] VaultRules);
-
-    pub(super) fn serialize<S: Serializer>(rules: &Option<VaultRules>, s: S) -> Result<S::Ok, S::Error> {
-        rules.map(Text).serialize(s)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<VaultRules>, D::Error> {
-        Ok(Option::<Text>::deserialize(d)?.map(|Text(rules)| rules))
-    }
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "QuotaScope")]
+enum ScopeText {
+    Vault,
+    Namespace,
+    Installation,
 }
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "QuotaOf")]
+enum OfText {
+    Bytes,
+    Records,
+}
+
+/// What may be missing, as the text of what may not.
+macro_rules! optional {
+    ($module:ident: Option<$type:ident> as $text:literal) => {
+        mod $module {
+            use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+            use super::$type;
+
+            #[derive(Serialize, Deserialize)]
+            struct Text(#[serde(with = $text)] $type);
+
+            pub(super) fn serialize<S: Serializer>(value: &Option<$type>, s: S) -> Result<S::Ok, S::Error> {
+                value.map(Text).serialize(s)
+            }
+
+            pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<$type>, D::Error> {
+                Ok(Option::<Text>::deserialize(d)?.map(|Text(value)| value))
+            }
+        }
+    };
+}
+
+optional!(optional_care: Option<RootKeyCare> as "super::RootKeyCareText");
+optional!(optional_rules: Option<VaultRules> as "super::RulesText");
+optional!(optional_nearest: Option<Nearest> as "super::NearestText");
 
 mod owned_list {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -519,6 +538,11 @@ mod tests {
             secrets: 3,
             deleted_secrets: 1,
             next_expiry: Some(UnixSeconds(1_800_000_000)),
+            nearest_quota: Some(Nearest {
+                scope: QuotaScope::Namespace,
+                of: QuotaOf::Records,
+                percent: 81,
+            }),
             owned: vec![
                 (owner(), OwnedSecret::Live { version }),
                 (owner(), OwnedSecret::Deleted),
@@ -550,7 +574,10 @@ mod tests {
                 panic!("another frame")
             };
             assert_eq!((summary.secrets, summary.damaged, summary.refused), (3, 0, false));
-            assert_eq!((summary.root_key, summary.rules), (None, None));
+            assert_eq!(
+                (summary.root_key, summary.rules, summary.nearest_quota),
+                (None, None, None)
+            );
         }
     }
 

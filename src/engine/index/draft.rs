@@ -8,7 +8,7 @@ use crate::engine::Damage;
 use crate::engine::HeadChanged;
 use crate::engine::heads::{Head, Incarnation, PurgedLife, VaultHead, WriteId};
 use crate::engine::seals::Seals;
-use crate::model::VaultUuid;
+use crate::model::{Uid, VaultUuid};
 use crate::store::{Record, RecordName, Stamp};
 
 /// What a record turned out to be.
@@ -381,10 +381,7 @@ impl<'a> Draft<'a> {
                 self.forget(record, vault, &name);
             }
             Some(Place::Vault(_) | Place::Object { .. }) => self.mark(record, stamp, 0, Damage::Vanished),
-            Some(Place::Stray(_) | Place::Unreadable { .. }) => {
-                self.snapshot.bytes = self.snapshot.bytes.saturating_sub(self.size(record));
-                self.snapshot.places.remove(record);
-            }
+            Some(Place::Stray(_) | Place::Unreadable { .. }) => self.clear(record),
         }
     }
 
@@ -399,8 +396,7 @@ impl<'a> Draft<'a> {
 
     /// The receipt of a purge has done its time.
     fn forget(&mut self, record: &RecordName, vault: VaultUuid, name: &str) {
-        self.snapshot.bytes = self.snapshot.bytes.saturating_sub(self.size(record));
-        self.snapshot.places.remove(record);
+        self.clear(record);
         self.change_vault(vault, |vault| {
             vault.objects.remove(name);
         });
@@ -458,32 +454,90 @@ impl<'a> Draft<'a> {
 
     /// Puts a place under a record's name, and counts its bytes instead of those of what stood there.
     fn settle(&mut self, record: &RecordName, size: u64, place: Place) {
-        let before = self.size(record);
-        self.snapshot.bytes = self.snapshot.bytes.saturating_sub(before).saturating_add(size);
+        self.count(record, None);
+        let payer = payer(&place);
         self.snapshot.places.insert(record.clone(), place);
+        self.pay(payer.as_ref(), None, Some(size));
     }
 
-    fn size(&self, record: &RecordName) -> u64 {
-        match self.snapshot.places.get(record) {
-            None => 0,
-            Some(Place::Vault(address)) => self.snapshot.vaults.get(address).map_or(0, |vault| vault.size),
-            Some(Place::Object { vault, name }) => {
+    /// Nothing stands there any more.
+    fn clear(&mut self, record: &RecordName) {
+        self.count(record, None);
+        self.snapshot.places.remove(record);
+    }
+
+    /// Counts what stands under a record's name as of another size.
+    fn count(&mut self, record: &RecordName, after: Option<u64>) {
+        if let Some(place) = self.snapshot.places.get(record) {
+            let (payer, before) = (payer(place), self.size(place));
+            self.pay(payer.as_ref(), Some(before), after);
+        }
+    }
+
+    fn pay(&mut self, payer: Option<&Payer>, before: Option<u64>, after: Option<u64>) {
+        self.snapshot.usage = self.snapshot.usage.with(before, after);
+        let namespace = match payer {
+            None => None,
+            Some(Payer::Namespace(uid)) => Some(uid.clone()),
+            Some(Payer::Vault(vault)) => {
+                let usage = self.snapshot.usage_of_vault(*vault).with(before, after);
+                if usage.is_nothing() {
+                    self.snapshot.of_vaults.remove(vault);
+                } else {
+                    self.snapshot.of_vaults.insert(*vault, usage);
+                }
+                self.snapshot
+                    .addresses
+                    .get(vault)
+                    .map(|address| address.namespace_uid.clone())
+            }
+        };
+        if let Some(uid) = namespace {
+            let usage = self.snapshot.usage_of_namespace(&uid).with(before, after);
+            if usage.is_nothing() {
+                self.snapshot.of_namespaces.remove(&uid);
+            } else {
+                self.snapshot.of_namespaces.insert(uid, usage);
+            }
+        }
+    }
+
+    fn size(&self, place: &Place) -> u64 {
+        match place {
+            Place::Vault(address) => self.snapshot.vaults.get(address).map_or(0, |vault| vault.size),
+            Place::Object { vault, name } => {
                 let object = self
                     .snapshot
                     .by_uuid(*vault)
                     .and_then(|vault| vault.objects.get(name));
                 object.map_or(0, |object| object.size)
             }
-            Some(Place::Stray(record)) => record.envelope.len() as u64,
-            Some(Place::Unreadable { size, .. }) => *size,
+            Place::Stray(record) => record.envelope.len() as u64,
+            Place::Unreadable { size, .. } => *size,
         }
+    }
+}
+
+/// Whose quotas a record counts against.
+enum Payer {
+    /// Of an object.
+    Vault(VaultUuid),
+    /// Of a vault's own head.
+    Namespace(Uid),
+}
+
+/// What cannot be read counts against the installation alone.
+fn payer(place: &Place) -> Option<Payer> {
+    match place {
+        Place::Vault(address) => Some(Payer::Namespace(address.namespace_uid.clone())),
+        Place::Object { vault, .. } => Some(Payer::Vault(*vault)),
+        Place::Stray(_) | Place::Unreadable { .. } => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Uid;
 
     fn life(incarnation: u8, rev: u64, write: u8) -> Life<'static> {
         Life {

@@ -6,6 +6,7 @@ use crate::crypto::SealingKey;
 use crate::engine::Damage;
 use crate::engine::Error;
 use crate::engine::heads::{Head, VaultHead};
+use crate::engine::quota::Usage;
 use crate::model::{Uid, VaultEntry, VaultName, VaultUuid};
 use crate::store::{Record, RecordName, Stamp};
 
@@ -73,7 +74,9 @@ pub(in crate::engine) struct Snapshot {
     pub(super) addresses: imbl::HashMap<VaultUuid, VaultAddress>,
     pub(super) places: imbl::HashMap<RecordName, Place>,
     pub(super) revision: u64,
-    pub(super) bytes: u64,
+    pub(super) usage: Usage,
+    pub(super) of_vaults: imbl::HashMap<VaultUuid, Usage>,
+    pub(super) of_namespaces: imbl::HashMap<Uid, Usage>,
     pub(super) rolled_back: bool,
 }
 
@@ -92,9 +95,25 @@ impl Snapshot {
         self.revision
     }
 
-    /// Bytes of all records.
-    pub(in crate::engine) const fn bytes(&self) -> u64 {
-        self.bytes
+    /// What all records take.
+    pub(in crate::engine) const fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    pub(in crate::engine) fn usage_of_vault(&self, vault: VaultUuid) -> Usage {
+        self.of_vaults.get(&vault).copied().unwrap_or_default()
+    }
+
+    pub(in crate::engine) fn usage_of_namespace(&self, uid: &Uid) -> Usage {
+        self.of_namespaces.get(uid).copied().unwrap_or_default()
+    }
+
+    pub(in crate::engine) fn usages_of_vaults(&self) -> impl Iterator<Item = Usage> {
+        self.of_vaults.values().copied()
+    }
+
+    pub(in crate::engine) fn usages_of_namespaces(&self) -> impl Iterator<Item = Usage> {
+        self.of_namespaces.values().copied()
     }
 
     /// Whether the store was seen to hold an older state than before.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::support::*;
-use crate::engine::{Engine, Error, HeadChanged, MAX_VALUE, Quotas};
+use crate::engine::{Engine, Error, HeadChanged, MAX_VALUE, Quotas, Usage};
 use crate::model::{
-    Alphabet, DeleteOwned, EnsureGeneratedSecret, Operation, OwnedSecret, Owner, Reply, Uid, UnixSeconds,
-    VaultEntry, VaultSettings,
+    Alphabet, DeleteOwned, EnsureGeneratedSecret, Nearest, Operation, OwnedSecret, Owner, QuotaOf,
+    QuotaScope, Reply, Uid, UnixSeconds, VaultEntry, VaultSettings,
 };
 use crate::store::memory::MemoryStore;
 
@@ -267,12 +267,20 @@ async fn subscribers_hear_of_own_and_of_others_changes() {
     assert_eq!(others.try_recv(), Ok(expected));
 }
 
+fn usage(kibibytes: u64, records: u64) -> Usage {
+    Usage {
+        bytes: kibibytes * 1024,
+        records,
+    }
+}
+
 #[tokio::test]
 async fn quotas_refuse_growth_and_nothing_else() {
     let quotas = Quotas {
         versions: 3,
         head_bytes: 60 * 1024,
-        installation_bytes: 76 * 1024,
+        vault: usage(76, 1_000),
+        ..Quotas::default()
     };
     let (engine, vault) = (engine_with(&MemoryStore::new(), quotas), vault("demo"));
     ensure(&engine, &vault).await;
@@ -292,8 +300,13 @@ async fn quotas_refuse_growth_and_nothing_else() {
         "{refusal:?}"
     );
     let refusal = set(&engine, &vault, "another", &large).await.unwrap_err();
-    assert_eq!(refusal, Error::InstallationFull { limit: 76 * 1024 });
-    assert!(engine.stored_bytes() <= 76 * 1024);
+    assert!(
+        matches!(
+            refusal,
+            Error::QuotaExceeded { scope: QuotaScope::Vault, of: QuotaOf::Bytes, limit: 77_824, used } if used < limit_of(&refusal)
+        ),
+        "{refusal:?}"
+    );
     let mut disable = update_of("large");
     disable.attributes.enabled = Some(false);
     assert!(
@@ -303,13 +316,126 @@ async fn quotas_refuse_growth_and_nothing_else() {
     );
     delete(&engine, &vault, "large").await.unwrap();
     get(&engine, &vault, "many", None).await.unwrap();
+    // A purge makes room.
+    purge(&engine, &vault, "large").await.unwrap();
+    set(&engine, &vault, "another", &large).await.unwrap();
+}
+
+const fn limit_of(refusal: &Error) -> u64 {
+    match refusal {
+        Error::QuotaExceeded { limit, .. } => *limit,
+        _ => 0,
+    }
+}
+
+#[tokio::test]
+async fn each_scope_has_its_own_quota_and_says_which_it_was() {
+    let refused = async |quotas: Quotas| {
+        let engine = engine_with(&MemoryStore::new(), quotas);
+        let (one, two) = (vault("one"), vault("two"));
+        let mut stranger = VaultEntry::clone(&vault("three"));
+        stranger.namespace_uid = Uid::new("another");
+        let stranger = Arc::new(stranger);
+        for vault in [&one, &two, &stranger] {
+            ensure(&engine, vault).await;
+        }
+        let mut refusals = Vec::new();
+        for vault in [&one, &one, &one, &two, &two, &stranger, &stranger] {
+            let secret = format!("s-{}", engine.fill().installation.records);
+            let refusal = set(&engine, vault, &secret, "x").await.err();
+            refusals.push(refusal.map(|refusal| match refusal {
+                Error::QuotaExceeded {
+                    scope,
+                    of: QuotaOf::Records,
+                    used,
+                    limit,
+                } => (scope, used, limit),
+                refusal => panic!("{refusal:?}"),
+            }));
+        }
+        refusals
+    };
+    let plenty = usage(1024, 1_000);
+    let all = Quotas {
+        installation: plenty,
+        namespace: plenty,
+        vault: plenty,
+        ..Quotas::default()
+    };
+    let vault_full = Some((QuotaScope::Vault, 2, 2));
+    assert_eq!(
+        refused(Quotas {
+            vault: usage(1024, 2),
+            ..all
+        })
+        .await,
+        [None, None, vault_full, None, None, None, None]
+    );
+    // Two heads of vaults, and objects.
+    let namespace_full = Some((QuotaScope::Namespace, 6, 6));
+    assert_eq!(
+        refused(Quotas {
+            namespace: usage(1024, 6),
+            ..all
+        })
+        .await,
+        [None, None, None, None, namespace_full, None, None]
+    );
+    let full = Some((QuotaScope::Installation, 5, 5));
+    assert_eq!(
+        refused(Quotas {
+            installation: usage(1024, 5),
+            ..all
+        })
+        .await,
+        [None, None, full, full, full, full, full]
+    );
+}
+
+#[tokio::test]
+async fn a_vault_tells_of_the_quota_that_it_is_nearest_to() {
+    let quotas = Quotas {
+        vault: usage(1024, 10),
+        namespace: usage(1024, 13),
+        ..Quotas::default()
+    };
+    let (engine, vault) = (engine_with(&MemoryStore::new(), quotas), vault("demo"));
+    ensure(&engine, &vault).await;
+    let nearest = || engine.summaries(UnixSeconds(0))[0].nearest_quota;
+    for i in 0..7 {
+        set(&engine, &vault, &format!("s-{i}"), "x").await.unwrap();
+    }
+    assert_eq!(nearest(), None);
+    let at = |percent| {
+        Some(Nearest {
+            scope: QuotaScope::Vault,
+            of: QuotaOf::Records,
+            percent,
+        })
+    };
+    set(&engine, &vault, "s-7", "x").await.unwrap();
+    assert_eq!(nearest(), at(80));
+    set(&engine, &vault, "s-8", "x").await.unwrap();
+    set(&engine, &vault, "s-9", "x").await.unwrap();
+    assert_eq!(nearest(), at(100));
+    let fill = engine.fill();
+    assert!(
+        (fill.fullest_vault - 1.0).abs() < 1e-9 && fill.fullest_namespace > 0.84,
+        "{fill:?}"
+    );
+    let refusal = set(&engine, &vault, "s-10", "x").await.unwrap_err();
+    assert_eq!(
+        refusal.to_string(),
+        "Nothing more can be stored: of the 10 sealed records that this vault may hold, 10 are used. Purge deleted secrets \
+         that nobody needs, or ask the platform team to raise quotas.vault."
+    );
 }
 
 #[tokio::test]
 async fn what_was_counted_is_what_is_stored() {
     use crate::store::SealedStore as _;
     let store = MemoryStore::new();
-    let (engine, vault) = (engine(&store), vault("demo"));
+    let (engine, vault) = (engine_with(&store, Quotas::default()), vault("demo"));
     ensure(&engine, &vault).await;
     for i in 0..20 {
         set(&engine, &vault, &format!("s-{}", i % 7), &"x".repeat(i * 10))
@@ -317,7 +443,24 @@ async fn what_was_counted_is_what_is_stored() {
             .unwrap();
     }
     delete(&engine, &vault, "s-3").await.unwrap();
+    purge(&engine, &vault, "s-3").await.unwrap();
+    let restarted = engine_with(&store, Quotas::default());
+    restarted.relist().await.unwrap();
     let (records, _) = store.list().await.unwrap();
-    let stored: u64 = records.iter().map(|record| record.envelope.len() as u64).sum();
-    assert_eq!(engine.stored_bytes(), stored);
+    let stored = Usage {
+        bytes: records.iter().map(|record| record.envelope.len() as u64).sum(),
+        records: records.len() as u64,
+    };
+    for engine in [&engine, &restarted] {
+        assert_eq!(engine.fill().installation, stored);
+        let snapshot = engine.index.load();
+        assert_eq!(snapshot.usage_of_namespace(&vault.namespace_uid), stored);
+        let of_vaults: Vec<_> = snapshot.usages_of_vaults().collect();
+        assert_eq!(of_vaults.len(), 1);
+        assert_eq!(
+            of_vaults[0].records,
+            stored.records - 1,
+            "its own head is the namespace's"
+        );
+    }
 }

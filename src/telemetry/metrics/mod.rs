@@ -15,7 +15,7 @@ use prometheus::{
     TextEncoder,
 };
 
-use crate::model::{Kind, OperationName, RootKeyCare};
+use crate::model::{Kind, OperationName, QuotaScope, RootKeyCare};
 
 use families::{Counters, Counters2, Durations, Gauges};
 use labels::Outcome;
@@ -54,6 +54,9 @@ pub struct Metrics {
     root_key_escrowed: IntGauge,
     root_key_missing: IntGauge,
     damaged_records: IntGauge,
+    stored_bytes: IntGauge,
+    stored_records: IntGauge,
+    quota_used: GaugeVec,
     feed_age: GaugeVec,
     feed_lists: IntCounterVec,
     connections: Gauges<Listener>,
@@ -148,6 +151,18 @@ impl Metrics {
             damaged_records: IntGauge::new(
                 "strongroom_damaged_records",
                 "Stored records that are refused: they do not open, went back, were replaced or are gone.",
+            )?,
+            stored_bytes: IntGauge::new(
+                "strongroom_stored_bytes",
+                "Bytes of all sealed records of vaults.",
+            )?,
+            stored_records: IntGauge::new("strongroom_stored_records", "Sealed records of vaults.")?,
+            quota_used: GaugeVec::new(
+                Opts::new(
+                    "strongroom_quota_used_ratio",
+                    "Part of its quota that the fullest vault, the fullest namespace and the installation use.",
+                ),
+                &["scope"],
             )?,
             feed_age: GaugeVec::new(
                 Opts::new(
@@ -247,6 +262,9 @@ impl Metrics {
                 Box::new(self.root_key_escrowed.clone()),
                 Box::new(self.root_key_missing.clone()),
                 Box::new(self.damaged_records.clone()),
+                Box::new(self.stored_bytes.clone()),
+                Box::new(self.stored_records.clone()),
+                Box::new(self.quota_used.clone()),
                 Box::new(self.feed_age.clone()),
                 Box::new(self.feed_lists.clone()),
                 Box::new(self.connections.clone()),
@@ -342,6 +360,18 @@ impl Metrics {
     pub fn damaged_records(&self, records: usize) {
         self.damaged_records
             .set(i64::try_from(records).unwrap_or(i64::MAX));
+    }
+
+    /// What all sealed records of vaults take.
+    pub fn stored(&self, bytes: u64, records: u64) {
+        self.stored_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.stored_records
+            .set(i64::try_from(records).unwrap_or(i64::MAX));
+    }
+
+    /// Which part of its quota the fullest of a scope uses.
+    pub fn quota_used(&self, scope: QuotaScope, part: f64) {
+        self.quota_used.with_label_values(&[scope.as_str()]).set(part);
     }
 
     /// How old what a feed shows is.
