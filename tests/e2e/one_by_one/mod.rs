@@ -1,4 +1,4 @@
-//! Tests that break things: one at a time, after the others.
+//! Tests that break things, and those of a time: one at a time, after the others.
 
 mod audit;
 mod canary;
@@ -7,6 +7,7 @@ mod kills;
 mod records;
 mod rolling;
 mod root_key;
+mod stranger;
 
 use std::time::Duration;
 
