@@ -14,15 +14,12 @@ eval "$("$REPO/hack/env.sh")"
 export STRONGROOM_E2E_IMAGE=$client
 cd "$REPO"
 began=$(date +%s)
-groups=(e2e::side_by_side cluster e2e::one_by_one)
-slow=(--skip slow::)
-if [ -n "${1:-}" ]; then
-	groups+=(e2e::slow)
-	slow=()
-fi
+groups=(e2e::side_by_side cluster e2e::one_by_one e2e::slow)
+slow=()
+[ -n "${1:-}" ] || slow=(--skip slow::)
 run_group() {
 	local others=() other
-	for other in e2e::side_by_side cluster e2e::one_by_one e2e::slow; do
+	for other in "${groups[@]}"; do
 		[ "$other" = "$1" ] || others+=(--skip "$other::")
 	done
 	cargo test --quiet --locked --test integration -- --ignored "${3:-$1::}" \
@@ -30,6 +27,7 @@ run_group() {
 }
 
 for group in "${groups[@]}"; do
+	[ "$group" != e2e::slow ] || [ -n "${1:-}" ] || continue
 	step "tests on the cluster: $group"
 	threads=1
 	[ "$group" != e2e::side_by_side ] || threads=3

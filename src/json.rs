@@ -1,8 +1,8 @@
 //! JSON, written member by member into one buffer that the caller made.
 //!
 //! # Why
-//! Every request leaves a record and an answer. Through a serialiser, displayed pieces and intermediate texts they took a third of
-//! what a read costs beside its TLS and HTTP. And where an answer holds a value, no piece of it may be left behind in a
+//! Every request leaves a record and an answer, and making them of displayed pieces and intermediate texts was among the
+//! largest costs of a read. And where an answer holds a value, no piece of it may be left behind in a
 //! buffer that nobody wipes: everything goes straight into the caller's.
 
 use std::fmt::{Display, Write as _};
@@ -206,6 +206,18 @@ pub fn push_digits(out: &mut Vec<u8>, mut value: u64, least: usize) {
         used += 1;
     }
     out.extend_from_slice(digits.get(digits.len() - used..).unwrap_or_default());
+}
+
+/// Two hexadecimal digits.
+pub fn push_hex(out: &mut Vec<u8>, byte: u8) {
+    let digit = |nibble: u8| {
+        if nibble < 10 {
+            b'0' + nibble
+        } else {
+            b'a' + nibble - 10
+        }
+    };
+    out.extend_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
 }
 
 struct Escaped<'a>(&'a mut Vec<u8>);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::json::{self, Key, Members, key, push_digits};
+use crate::json::{self, Key, Members, key, push_digits, push_hex};
 use crate::model::{Caller, Moment, VaultEntry, VaultId};
 use crate::policy::Rule;
 
@@ -71,15 +71,8 @@ pub(super) struct RecordId {
 impl RecordId {
     /// Writes it: the process in 16 hexadecimal digits, a dash, the number.
     fn push_to(self, out: &mut Vec<u8>) {
-        let digit = |nibble: u8| {
-            if nibble < 10 {
-                b'0' + nibble
-            } else {
-                b'a' + nibble - 10
-            }
-        };
-        let pair = |byte: u8| [digit(byte >> 4), digit(byte & 0xf)];
-        out.extend_from_slice(self.process.to_be_bytes().map(pair).as_flattened());
+        let process = self.process.to_be_bytes();
+        process.into_iter().for_each(|byte| push_hex(out, byte));
         out.push(b'-');
         push_digits(out, self.number, 1);
     }

@@ -143,10 +143,7 @@ impl AuditLog {
             end: End::Known(outcome),
             not_shown: None,
         };
-        let line = record.to_line();
-        let place = self.0.places(1).await?;
-        let written = self.0.write(line, Purpose::Line, Some(place));
-        self.0.wait(written).await
+        self.0.complete(record.to_line()).await
     }
 
     /// Records that a caller who proved who they are was refused.
@@ -162,7 +159,6 @@ impl AuditLog {
         outcome: &Outcome,
         now: Moment,
     ) -> Result<(), AuditError> {
-        let place = self.0.places(1).await?;
         let record = Record {
             id: self.0.next_id(),
             stage: Stage::Complete,
@@ -177,8 +173,7 @@ impl AuditLog {
             end: End::Known(outcome),
             not_shown: None,
         };
-        let written = self.0.write(record.to_line(), Purpose::Line, Some(place));
-        self.0.wait(written).await
+        self.0.complete(record.to_line()).await
     }
 
     /// Counts a request that proved no identity; at most one a second leaves a line, and none waits for it.
@@ -275,6 +270,13 @@ impl Shared {
             _place: place,
         });
         written
+    }
+
+    /// Writes the only line of an operation, and waits for it.
+    async fn complete(&self, line: Vec<u8>) -> Result<(), AuditError> {
+        let place = self.places(1).await?;
+        let written = self.write(line, Purpose::Line, Some(place));
+        self.wait(written).await
     }
 
     /// Waits for a line that was queued. Who leaves meanwhile leaves the line to others.

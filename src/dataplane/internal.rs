@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::fault::Fault;
+use super::fault::{Fault, Hint};
 use super::head::{JSON, bearer};
 use super::host::Address;
 use super::hub::Hub;
@@ -131,10 +131,9 @@ impl Refused {
 impl From<gate::Refusal> for Refused {
     fn from(refusal: gate::Refusal) -> Self {
         let kind = refusal.kind();
-        let elsewhere = refusal.is_of_this_replica();
         let fault = Fault::from(refusal);
         Self {
-            elsewhere,
+            elsewhere: matches!(fault.hint, Hint::Elsewhere(_)),
             ..Self::new(fault.status, kind, fault.message.into_owned())
         }
     }

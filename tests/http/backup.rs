@@ -46,13 +46,7 @@ async fn a_backup_brings_a_secret_back_under_its_old_ids() {
     let restored = restored.json();
     assert_eq!((&restored["id"], restored.get("value")), (&second["id"], None));
     assert_eq!(restored["attributes"], second["attributes"]);
-    let path = first["id"]
-        .as_str()
-        .unwrap()
-        .split_once(&rig.host())
-        .unwrap()
-        .1
-        .to_owned();
+    let path = rig.path(&first["id"]);
     let older = rig
         .ask("GET", &format!("{path}?api-version=7.4"), Some(&writer), "")
         .await;

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::secrets::all_pages;
-use super::{Rig, request};
+use super::{Rig, request, skip_token};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_secret_can_be_seen_and_recovered() {
@@ -38,13 +38,7 @@ async fn a_deleted_secret_can_be_seen_and_recovered() {
     assert_eq!((&recovered["id"], recovered.get("value")), (&deleted["id"], None));
     assert_eq!(recovered.get("recoveryId"), None);
     assert_eq!(rig.get("pw").await.json()["value"], "second");
-    let path = first["id"]
-        .as_str()
-        .unwrap()
-        .split_once(&rig.host())
-        .unwrap()
-        .1
-        .to_owned();
+    let path = rig.path(&first["id"]);
     let older = rig
         .ask("GET", &format!("{path}?api-version=7.4"), Some(&writer), "")
         .await;
@@ -167,14 +161,7 @@ async fn deleted_secrets_are_listed_in_pages_of_their_own() {
         )
         .await
         .json();
-    let link = page["nextLink"].as_str().unwrap();
-    let token = link
-        .split("skiptoken=")
-        .nth(1)
-        .unwrap()
-        .split('&')
-        .next()
-        .unwrap();
+    let token = skip_token(&page);
     let elsewhere = rig
         .ask(
             "GET",

@@ -199,6 +199,12 @@ impl Rig {
         .await
     }
 
+    /// The path of one of our URLs.
+    fn path(&self, url: &Value) -> String {
+        let (_, path) = url.as_str().unwrap().split_once(&self.host()).unwrap();
+        path.to_owned()
+    }
+
     fn audit_dir(&self) -> PathBuf {
         self.folder.path().join("audit")
     }
@@ -233,4 +239,14 @@ fn claims(account: &str) -> Value {
             "serviceaccount": {"name": account, "uid": format!("account/team/{account}")},
         },
     })
+}
+
+/// The token of a page's link to the next.
+fn skip_token(page: &Value) -> &str {
+    let (_, token) = page["nextLink"]
+        .as_str()
+        .unwrap()
+        .split_once("skiptoken=")
+        .unwrap();
+    token.split('&').next().unwrap()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Rig, request};
+use super::{Rig, request, skip_token};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_lives_as_in_azure() {
@@ -197,14 +197,7 @@ async fn a_link_is_good_for_its_own_list_alone() {
         )
         .await
         .json();
-    let link = page["nextLink"].as_str().unwrap();
-    let token = link
-        .split("skiptoken=")
-        .nth(1)
-        .unwrap()
-        .split('&')
-        .next()
-        .unwrap();
+    let token = skip_token(&page);
     let mut bent = token.to_owned();
     let last = bent.pop().unwrap();
     bent.push(if last == 'A' { 'B' } else { 'A' });
