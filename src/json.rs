@@ -70,6 +70,11 @@ impl Members<'_> {
         self.out.push(b'"');
     }
 
+    /// A fixed text in which JSON escapes nothing.
+    pub fn word(&mut self, key: Key, word: &'static str) {
+        self.plain(key, |out| out.extend_from_slice(word.as_bytes()));
+    }
+
     /// A text, if there is one.
     pub fn some_text(&mut self, key: Key, text: Option<&str>) {
         if let Some(text) = text {

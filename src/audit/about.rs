@@ -1,5 +1,6 @@
 //! What a record is about, beside who may do what.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -7,22 +8,38 @@ use crate::model::{Kind, ObjectName, Operation, OperationName, UpdateSecret, Ver
 
 /// What is known of a request. Some of it is strangers' text: records hold a bounded, filtered form of it.
 #[derive(Clone, Default)]
-pub struct About {
+pub struct About<'a> {
     /// Where it came from; none where a node asks for a pod.
     pub peer: Option<IpAddr>,
     /// The host that the client used; without it, records name the vault's own.
-    pub host: Option<String>,
+    pub host: Option<Cow<'a, str>>,
     /// The `api-version` asked for.
-    pub api_version: Option<String>,
+    pub api_version: Option<Cow<'a, str>>,
     /// `x-ms-client-request-id`.
-    pub client_request_id: Option<String>,
+    pub client_request_id: Option<Cow<'a, str>>,
     /// Our own id of the request, for those that carry none.
-    pub request_id: Option<String>,
+    pub request_id: Option<Cow<'a, str>>,
     /// `User-Agent`.
-    pub user_agent: Option<String>,
+    pub user_agent: Option<Cow<'a, str>>,
 }
 
-impl fmt::Debug for About {
+impl About<'_> {
+    /// The same, for those who outlive the request.
+    #[must_use]
+    pub fn into_owned(self) -> About<'static> {
+        let owned = |text: Option<Cow<'_, str>>| text.map(|text| Cow::Owned(text.into_owned()));
+        About {
+            peer: self.peer,
+            host: owned(self.host),
+            api_version: owned(self.api_version),
+            client_request_id: owned(self.client_request_id),
+            request_id: owned(self.request_id),
+            user_agent: owned(self.user_agent),
+        }
+    }
+}
+
+impl fmt::Debug for About<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("About")
     }

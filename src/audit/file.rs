@@ -36,6 +36,8 @@ pub struct FileConfig {
 /// The files.
 pub(super) struct LogFile {
     config: FileConfig,
+    /// The file that is written.
+    path: PathBuf,
     metrics: Arc<Metrics>,
     current: Option<Current>,
     /// Whether the file system can set room aside.
@@ -46,6 +48,8 @@ pub(super) struct LogFile {
 
 struct Current {
     file: Arc<File>,
+    /// Device and inode. No other file has them while this one is open.
+    identity: (u64, u64),
     len: u64,
     /// Up to here the disk has room for it.
     room_to: u64,
@@ -68,8 +72,9 @@ enum Found {
 }
 
 impl LogFile {
-    pub(super) const fn new(config: FileConfig, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(config: FileConfig, metrics: Arc<Metrics>) -> Self {
         Self {
+            path: config.dir.join(CURRENT),
             config,
             metrics,
             current: None,
@@ -81,7 +86,7 @@ impl LogFile {
     fn current(&mut self) -> io::Result<&mut Current> {
         if self.current.is_none() {
             fs::create_dir_all(&self.config.dir)?;
-            let mut current = Current::open(&self.config.dir.join(CURRENT), false)?;
+            let mut current = Current::open(&self.path, false)?;
             current.torn = current.ends_torn()?;
             if current.torn {
                 self.metrics.audit_incident(AuditIncident::TornLine);
@@ -126,10 +131,10 @@ impl LogFile {
             next.make_room(room)?;
         }
         let number = closed.last().map_or(1, |last| last.saturating_add(1));
-        fs::rename(dir.join(CURRENT), dir.join(closed_name(number)))?;
+        fs::rename(&self.path, dir.join(closed_name(number)))?;
         self.folder_changed = true;
         let full = self.current.take();
-        fs::rename(dir.join(NEXT), dir.join(CURRENT))?;
+        fs::rename(dir.join(NEXT), &self.path)?;
         self.current = Some(next);
         self.metrics.audit_incident(AuditIncident::Rotated);
         if let Some(full) = full {
@@ -141,16 +146,16 @@ impl LogFile {
 
     /// Compares the file that we hold with the one of its name.
     fn look(&mut self) -> io::Result<Found> {
-        let path = self.config.dir.join(CURRENT);
-        let current = self.current()?;
-        let held = current.file.metadata()?;
-        match fs::symlink_metadata(path) {
-            Ok(named) if (named.dev(), named.ino()) == (held.dev(), held.ino()) => {}
-            Ok(_) => return Ok(Found::Elsewhere),
+        let named = match fs::symlink_metadata(&self.path) {
+            Ok(named) => named,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Elsewhere),
             Err(error) => return Err(error),
+        };
+        let current = self.current()?;
+        if (named.dev(), named.ino()) != current.identity {
+            return Ok(Found::Elsewhere);
         }
-        Ok(match held.len() {
+        Ok(match named.len() {
             len if len < current.len => Found::Cut(len),
             len if len > current.len => Found::Grown(len),
             _ => Found::AsItWas,
@@ -238,9 +243,11 @@ impl Current {
         if empty {
             file.set_len(0)?;
         }
-        let len = file.metadata()?.len();
+        let found = file.metadata()?;
+        let len = found.len();
         Ok(Self {
             file: Arc::new(file),
+            identity: (found.dev(), found.ino()),
             len,
             room_to: len,
             torn: false,

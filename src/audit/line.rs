@@ -85,7 +85,7 @@ pub(super) struct Record<'a> {
     pub(super) stage: Stage,
     pub(super) at: Moment,
     pub(super) took: Option<Duration>,
-    pub(super) about: &'a About,
+    pub(super) about: &'a About<'a>,
     pub(super) caller: Option<&'a Caller>,
     pub(super) vault: Option<&'a VaultId>,
     pub(super) asked: &'a Asked,
@@ -106,11 +106,11 @@ impl Record<'_> {
         if line.len() >= LONGEST {
             line.clear();
             json::object(&mut line, |members| {
-                members.text(key!("category"), &["AuditEvent"]);
-                members.text(key!("operationName"), &[self.asked.operation.as_str()]);
-                members.text(key!("resultType"), &["Unknown"]);
+                members.word(key!("category"), "AuditEvent");
+                members.word(key!("operationName"), self.asked.operation.as_str());
+                members.word(key!("resultType"), "Unknown");
                 members.plain(key!("recordId"), |out| self.id.push_to(out));
-                members.text(key!("stage"), &[self.stage.as_str()]);
+                members.word(key!("stage"), self.stage.as_str());
             });
         }
         line.push(b'\n');
@@ -137,14 +137,14 @@ impl Record<'_> {
         if let Some(vault) = self.vault {
             write_resource_id(line, vault);
         }
-        line.text(key!("category"), &["AuditEvent"]);
-        line.text(key!("operationName"), &[self.asked.operation.as_str()]);
+        line.word(key!("category"), "AuditEvent");
+        line.word(key!("operationName"), self.asked.operation.as_str());
         write_clean(
             line,
             key!("operationVersion"),
             about.api_version.as_deref().map(Clean::version),
         );
-        line.text(key!("resultType"), &[result_type]);
+        line.word(key!("resultType"), result_type);
         line.some_text(key!("resultSignature"), signature);
         line.some_text(
             key!("resultDescription"),
@@ -178,7 +178,7 @@ impl Record<'_> {
             line.some_count(key!("notShown"), self.not_shown);
         });
         line.plain(key!("recordId"), |out| self.id.push_to(out));
-        line.text(key!("stage"), &[self.stage.as_str()]);
+        line.word(key!("stage"), self.stage.as_str());
         if let Some(vault) = self.vault {
             line.text(key!("namespace"), &[vault.namespace.as_str()]);
             line.text(key!("vault"), &[vault.name.as_str()]);

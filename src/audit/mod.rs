@@ -25,4 +25,4 @@ mod writer;
 pub use about::{About, Asked, Outcome};
 pub use error::{AuditError, StartError};
 pub use file::FileConfig;
-pub use log::{AuditLog, Entry};
+pub use log::{AuditLog, Entry, Line};

@@ -141,12 +141,33 @@ impl Writer {
         self.keeper.unpark();
     }
 
+    /// Appends one line for somebody who would wait for it, if nobody else's are queued or being appended; without the queue
+    /// then, and without a wait.
+    pub(super) fn append_alone(&self, line: &[u8]) -> Option<Result<(), AuditError>> {
+        let mut appender = self.shared.appender()?;
+        if !lock(&self.shared.queue).is_empty() {
+            return None;
+        }
+        let result = appender.write_alone(line)?;
+        drop(appender);
+        if !lock(&self.shared.queue).is_empty() {
+            self.append();
+        }
+        Some(result)
+    }
+
     /// Notes that this task has come to wait for its line, and says whether another came since it did last: then one write
     /// would serve more of them if it waited for a moment.
     pub(super) fn note_arrival(&self) -> bool {
         let task = task::try_id();
         let before = std::mem::replace(&mut *lock(&self.shared.last), task);
         before != task
+    }
+
+    /// Whether no other task has come to wait for a line since this one did last.
+    pub(super) fn has_come_last(&self) -> bool {
+        let task = task::try_id();
+        task.is_some() && *lock(&self.shared.last) == task
     }
 
     /// Has the keeper append what is queued, for those who do not wait.
@@ -167,12 +188,19 @@ impl Drop for Writer {
 }
 
 impl Shared {
+    /// None where somebody appends just now.
+    fn appender(&self) -> Option<MutexGuard<'_, Appender>> {
+        match self.appender.try_lock() {
+            Ok(appender) => Some(appender),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
     /// Whether more came to be queued meanwhile, by callers who left it to us.
     fn append(&self) -> bool {
-        let mut appender = match self.appender.try_lock() {
-            Ok(appender) => appender,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return false,
+        let Some(mut appender) = self.appender() else {
+            return false;
         };
         let batch = self.take();
         if !batch.is_empty() {
@@ -235,13 +263,33 @@ struct Appender {
 }
 
 impl Appender {
+    /// Writes one line. None where there is more to be done than that.
+    fn write_alone(&mut self, line: &[u8]) -> Option<Result<(), AuditError>> {
+        let healthy = self.known == Some(true)
+            && self.kept.is_empty()
+            && !self.state.suspect.load(Ordering::Acquire)
+            && !self.state.sync_failed.load(Ordering::Acquire);
+        if !healthy {
+            return None;
+        }
+        Some(match self.sink.append(line, reserve(self.begun.len()), false) {
+            Ok(_) => {
+                self.metrics.audit_lines(1);
+                Ok(())
+            }
+            Err(error) => {
+                self.failed(&error);
+                Err(AuditError::Unavailable)
+            }
+        })
+    }
+
     /// Writes what was kept and what came, in this order; where that fails, the ends of what has begun alone.
     fn write(&mut self, mut batch: Vec<Message>) {
         if self.state.suspect.swap(false, Ordering::AcqRel) {
             self.sink.distrust();
         }
-        let mut coming = HashSet::new();
-        coming.extend(batch.iter().filter_map(Message::intent));
+        let coming: Vec<u64> = batch.iter().filter_map(Message::intent).collect();
         // The end of a change whose intent never came to be written is no news.
         batch.retain(|message| {
             let number = message.outcome();
@@ -251,12 +299,11 @@ impl Appender {
         let open = (self.begun.len() + coming.len()).saturating_sub(ending);
         // A log that could not be written heals once it has room for a line, and not by having nothing to write.
         let next = usize::from(self.known == Some(false));
-        let reserve = u64::try_from((open + next) * LONGEST).unwrap_or(u64::MAX);
 
-        self.fill(&batch);
-        match self.sink.append(&self.buffer, reserve, false) {
+        let lines = self.fill(&batch);
+        match self.sink.append(&self.buffer, reserve(open + next), false) {
             Ok(to) => {
-                self.metrics.audit_lines(lines(&self.buffer));
+                self.metrics.audit_lines(lines);
                 self.begun.extend(coming);
                 self.has_ended(&batch);
                 self.succeeded();
@@ -280,10 +327,10 @@ impl Appender {
         if ends.is_empty() && self.kept.is_empty() {
             return;
         }
-        self.fill(&ends);
+        let lines = self.fill(&ends);
         match self.sink.append(&self.buffer, 0, true) {
             Ok(to) => {
-                self.metrics.audit_lines(lines(&self.buffer));
+                self.metrics.audit_lines(lines);
                 self.has_ended(&ends);
                 self.release(ends, to);
             }
@@ -303,12 +350,16 @@ impl Appender {
         }
     }
 
-    fn fill(&mut self, batch: &[Message]) {
+    /// Puts all lines into the buffer, and says how many they are.
+    fn fill(&mut self, batch: &[Message]) -> u64 {
         self.buffer.clear();
+        let mut lines = 0;
         let kept = self.kept.iter().map(|(_, line)| line);
         for line in kept.chain(batch.iter().map(|message| &message.line)) {
             self.buffer.extend_from_slice(line);
+            lines += u64::from(!line.is_empty());
         }
+        lines
     }
 
     fn has_ended(&mut self, batch: &[Message]) {
@@ -380,8 +431,9 @@ impl Message {
     }
 }
 
-fn lines(buffer: &[u8]) -> u64 {
-    buffer.iter().map(|byte| u64::from(*byte == b'\n')).sum()
+/// Bytes that so many lines may need.
+fn reserve(lines: usize) -> u64 {
+    u64::try_from(lines.saturating_mul(LONGEST)).unwrap_or(u64::MAX)
 }
 
 /// Syncs for all who have come to wait meanwhile.

@@ -224,6 +224,22 @@ macro_rules! debug_without_key {
 }
 debug_without_key!(RootKey, VaultKey, SealingKey, BackupKey);
 
+struct Length(usize);
+
+impl hkdf::KeyType for Length {
+    fn len(&self) -> usize {
+        self.0
+    }
+}
+
+/// HKDF-Expand with SHA-256 (RFC 5869, section 2.3) of a key that is uniformly random; `info` comes in pieces.
+pub(super) fn hkdf_expand_sha256(key: &[u8], info: &[&[u8]], out: &mut [u8]) -> Result<(), CryptoError> {
+    hkdf::Prk::new_less_safe(hkdf::HKDF_SHA256, key)
+        .expand(info, Length(out.len()))
+        .and_then(|okm| okm.fill(out))
+        .map_err(|_| CryptoError::Derive)
+}
+
 /// HKDF with SHA-256 (RFC 5869): extract and expand.
 pub(super) fn hkdf_sha256(
     salt: &[u8],
@@ -231,12 +247,6 @@ pub(super) fn hkdf_sha256(
     info: &[u8],
     out: &mut [u8],
 ) -> Result<(), CryptoError> {
-    struct Length(usize);
-    impl hkdf::KeyType for Length {
-        fn len(&self) -> usize {
-            self.0
-        }
-    }
     hkdf::Salt::new(hkdf::HKDF_SHA256, salt)
         .extract(secret)
         .expand(&[info], Length(out.len()))

@@ -1,10 +1,12 @@
 //! The envelope of every record at rest.
 //!
 //! ```text
-//! format u8 = 1 | type u8 | vault [16] | incarnation [16] | term u32 | rev u64 | salt [32] | ciphertext | tag [16]
+//! format u8 = 2 | type u8 | vault [16] | incarnation [16] | term u32 | rev u64 | salt [32] | ciphertext | tag [16]
 //! ```
-//! Numbers are big-endian. Everything before the ciphertext is in clear and authenticated. Key and nonce come from
-//! HKDF-SHA-256(sealing key, salt): the salt is fresh each time, so no pair of key and nonce occurs twice. The associated
+//! Numbers are big-endian. Everything before the ciphertext is in clear and authenticated. Each record has a key of its own,
+//! HKDF-Expand with SHA-256 (RFC 5869, section 2.3; section 3.3 for why a sealing key, which is uniformly random, needs no
+//! extraction) of the sealing key over a label and the salt. The salt is fresh each time, so no key seals twice, and the nonce
+//! is zero. In format 1, which is read for ever, key and nonce come from HKDF-SHA-256(salt, sealing key). The associated
 //! data is a label, the installation's id, the header and the record's name: a record opens only as what it is and where it
 //! belongs.
 
@@ -13,16 +15,18 @@ use zeroize::Zeroizing;
 
 use crate::model::{SecretBytes, VaultUuid};
 
-use super::keyring::{InstallationId, SealingKey, hkdf_sha256};
+use super::keyring::{InstallationId, SealingKey, hkdf_expand_sha256, hkdf_sha256};
 use super::{CryptoError, random};
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+const FIRST_FORMAT: u8 = 1;
 const HEADER: usize = 1 + 1 + 16 + 16 + 4 + 8;
 const SALT: usize = 32;
 const TAG: usize = 16;
 const KEY: usize = 32;
 const LABEL_AAD: &[u8] = b"strongroom/seal/v1";
-const LABEL_KEY: &[u8] = b"strongroom/seal/v1/key";
+const LABEL_KEY: &[u8] = b"strongroom/seal/v2/key";
+const FIRST_LABEL_KEY: &[u8] = b"strongroom/seal/v1/key";
 
 /// How many bytes an envelope has beyond its plaintext.
 pub const OVERHEAD: usize = HEADER + SALT + TAG;
@@ -155,7 +159,10 @@ pub fn open(
         return Err(CryptoError::OtherTerm);
     }
     let aad = associated_data(installation, parts.clear, name);
-    let (cipher, nonce) = record_key(key, parts.salt)?;
+    let (cipher, nonce) = match parts.format {
+        FIRST_FORMAT => first_record_key(key, parts.salt)?,
+        _ => record_key(key, parts.salt)?,
+    };
     let mut plaintext = Zeroizing::new(vec![0; parts.ciphertext.len()]);
     cipher
         .open_separate_gather(nonce, Aad::from(aad), parts.ciphertext, parts.tag, &mut plaintext)
@@ -165,6 +172,7 @@ pub fn open(
 
 /// An envelope, cut into its parts.
 struct Parts<'a> {
+    format: u8,
     header: Header,
     /// Header and salt: everything that is authenticated in clear.
     clear: &'a [u8],
@@ -187,7 +195,7 @@ impl<'a> Parts<'a> {
         let (incarnation, rest) = rest.split_first_chunk::<16>()?;
         let (term, rest) = rest.split_first_chunk::<4>()?;
         let (rev, salt) = rest.split_first_chunk::<8>()?;
-        if format != FORMAT {
+        if !matches!(format, FIRST_FORMAT | FORMAT) {
             return None;
         }
         let header = Header {
@@ -198,6 +206,7 @@ impl<'a> Parts<'a> {
             rev: u64::from_be_bytes(*rev),
         };
         Some(Self {
+            format,
             header,
             clear,
             salt: salt.first_chunk::<SALT>()?,
@@ -212,10 +221,21 @@ fn associated_data(installation: &InstallationId, clear: &[u8], name: &str) -> V
     [LABEL_AAD, &installation.0, clear, name.as_bytes()].concat()
 }
 
-/// The key and the nonce of one record.
+/// The key of one record, and the nonce of its only use.
 fn record_key(key: &SealingKey, salt: &[u8; SALT]) -> Result<(LessSafeKey, Nonce), CryptoError> {
+    let mut secret = Zeroizing::new([0; KEY]);
+    hkdf_expand_sha256(key.secret(), &[LABEL_KEY, salt], secret.as_mut_slice())?;
+    let cipher = UnboundKey::new(&AES_256_GCM, secret.as_slice()).map_err(|_| CryptoError::Derive)?;
+    Ok((
+        LessSafeKey::new(cipher),
+        Nonce::assume_unique_for_key([0; NONCE_LEN]),
+    ))
+}
+
+/// The same of format 1.
+fn first_record_key(key: &SealingKey, salt: &[u8; SALT]) -> Result<(LessSafeKey, Nonce), CryptoError> {
     let mut derived = Zeroizing::new([0; KEY + NONCE_LEN]);
-    hkdf_sha256(salt, key.secret(), LABEL_KEY, derived.as_mut_slice())?;
+    hkdf_sha256(salt, key.secret(), FIRST_LABEL_KEY, derived.as_mut_slice())?;
     let (secret, nonce) = derived.split_first_chunk::<KEY>().ok_or(CryptoError::Derive)?;
     let cipher = UnboundKey::new(&AES_256_GCM, secret).map_err(|_| CryptoError::Derive)?;
     let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| CryptoError::Derive)?;
@@ -251,23 +271,31 @@ mod tests {
         result.err()
     }
 
-    /// Made by another implementation (Python: hmac, hashlib, cryptography) from the format at the head of this file. If this
+    /// Made by another implementation (Python: hmac, hashlib, cryptography) from the formats at the head of this file. If this
     /// fails, records of earlier versions can't be read any more.
     #[test]
-    fn an_envelope_of_the_first_format_opens_for_ever() {
-        let envelope: Vec<u8> = concat!(
-            "0105222222222222222222222222222222223333333333333333333333333333333300000001000000000000002a44444444444444444444",
-            "444444444444444444444444444444444444444444440dec62e352c8f219b272b089bc4d137043792726e6f475c6573e2b3619273b037cf8",
-            "6b598f"
-        )
-        .as_bytes()
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
-        .collect();
-        let (header, plaintext) = open(&key(), &HERE, RecordType::Object, NAME, &envelope).unwrap();
-        assert_eq!(header, head());
-        assert_eq!(plaintext.expose(), b"the value of a secret");
+    fn an_envelope_of_each_format_opens_for_ever() {
+        for envelope in [FIRST_ENVELOPE, ENVELOPE] {
+            let envelope: Vec<u8> = envelope
+                .as_bytes()
+                .chunks(2)
+                .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+                .collect();
+            let (header, plaintext) = open(&key(), &HERE, RecordType::Object, NAME, &envelope).unwrap();
+            assert_eq!(header, head());
+            assert_eq!(plaintext.expose(), b"the value of a secret");
+        }
     }
+
+    const FIRST_ENVELOPE: &str = concat!(
+        "0105222222222222222222222222222222223333333333333333333333333333333300000001000000000000002a44444444444444444444",
+        "444444444444444444444444444444444444444444440dec62e352c8f219b272b089bc4d137043792726e6f475c6573e2b3619273b037cf8",
+        "6b598f"
+    );
+    const ENVELOPE: &str = concat!(
+        "0205222222222222222222222222222222223333333333333333333333333333333300000001000000000000002a44444444444444444444",
+        "4444444444444444444444444444444444444444444493b72d6582e7a4008cb7b245d722d06d0ba32222d90bd9df5c74ed33d3236abf2f952807f0"
+    );
 
     #[test]
     fn the_same_record_sealed_twice_shows_nothing_in_common_after_its_header() {

@@ -162,7 +162,7 @@ impl Face for InternalFace {
     }
 
     async fn answer(
-        self: &Arc<Self>,
+        self: Arc<Self>,
         visitor: Arc<Visitor<Memory>>,
         request: Request<Incoming>,
     ) -> Response<Answer> {

@@ -10,6 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::{http1, http2};
@@ -68,10 +69,10 @@ pub(super) trait Face: Send + Sync + 'static {
 
     /// Answers one request; whatever is wrong with it has an answer too.
     fn answer(
-        self: &Arc<Self>,
+        self: Arc<Self>,
         visitor: Arc<Visitor<Self::Memory>>,
         request: Request<Incoming>,
-    ) -> impl Future<Output = Response<Self::Answer>> + Send;
+    ) -> impl Future<Output = Response<Self::Answer>> + Send + 'static;
 }
 
 /// Where connections are counted.
@@ -201,8 +202,8 @@ async fn serve<F: Face>(
     let watch = Watch::new(limits.clone(), !is_http2);
     let answering = Arc::clone(&visitor);
     let service = service_fn(move |request| {
-        let (face, visitor) = (Arc::clone(&face), Arc::clone(&answering));
-        async move { Ok::<_, Infallible>(face.answer(visitor, request).await) }
+        let answer = Arc::clone(&face).answer(Arc::clone(&answering), request);
+        answer.map(Ok::<_, Infallible>)
     });
     if is_http2 {
         let connection = http2::Builder::new(TokioExecutor::new())

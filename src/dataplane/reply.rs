@@ -33,11 +33,12 @@ pub(super) fn write(reply: &Reply, address: &Address, link: &PageLink<'_>) -> Op
     match reply {
         Reply::Secret(secret) => {
             let value = text(secret)?;
-            Some(bytes(size(secret), |o| write_secret(o, address, secret, value)))
+            let size = size(secret, address);
+            Some(bytes(size, |o| write_secret(o, address, secret, value)))
         }
         Reply::Deleted(deleted) => {
             let secret = without_value(deleted)?;
-            Some(bytes(size(secret) + 256, |o| {
+            Some(bytes(2 * size(secret, address), |o| {
                 write_deletion(o, address, &secret.name, deleted.deleted, deleted.scheduled_purge);
                 write_secret(o, address, secret, None);
             }))
@@ -86,7 +87,7 @@ const fn without_value(deleted: &DeletedSecret) -> Option<&Secret> {
 }
 
 /// The buffer never grows while a value is written into it: growing would leave a copy behind.
-fn size(secret: &Secret) -> usize {
+fn size(secret: &Secret, address: &Address) -> usize {
     let length = |text: &[u8]| json::escaped_len(text) + 4;
     let value = secret.value.as_ref().map_or(0, |value| length(value.expose()));
     let content_type = secret
@@ -97,8 +98,8 @@ fn size(secret: &Secret) -> usize {
     let tags: usize = tags
         .map(|(name, value)| length(name.as_bytes()) + length(value.as_bytes()))
         .sum();
-    // The rest is bounded: a host of 260 characters, a name of 127, and the words that are the same in every answer.
-    value + content_type + tags + 1_024
+    // The rest is the words that are the same in every answer, with the greatest numbers.
+    value + content_type + tags + address.as_str().len() + secret.name.as_written().len() + 384
 }
 
 fn bytes(size: usize, fill: impl FnOnce(&mut Members<'_>)) -> Bytes {
@@ -176,7 +177,7 @@ fn write_attributes(o: &mut Members<'_>, attributes: &Attributes) {
         o.some_number(key!("exp"), attributes.expires.map(|at| at.0));
         o.number(key!("created"), attributes.created.0);
         o.number(key!("updated"), attributes.updated.0);
-        o.text(key!("recoveryLevel"), &[attributes.recovery_level.as_str()]);
+        o.word(key!("recoveryLevel"), attributes.recovery_level.as_str());
         o.number(key!("recoverableDays"), attributes.recoverable_days.into());
     });
 }
@@ -403,7 +404,7 @@ mod tests {
             "é😀".repeat(4_000),
         ] {
             let secret = secret(Some(&value));
-            let most = size(&secret);
+            let most = size(&secret, &address());
             let written = text(&Reply::Secret(secret), &NO_LINK);
             assert!(written.len() <= most, "{} of {most}", written.len());
         }

@@ -287,10 +287,10 @@ pub(super) struct Query {
 
 impl Query {
     /// The page that a list asks for; Azure's default and greatest number of items is 25.
-    pub(super) fn page(self) -> PageRequest {
+    pub(super) fn page(&self) -> PageRequest {
         PageRequest {
             limit: self.max_results.unwrap_or(MOST_RESULTS),
-            skip_token: self.skip_token,
+            skip_token: self.skip_token.clone(),
         }
     }
 

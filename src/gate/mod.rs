@@ -13,11 +13,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use tokio_util::task::TaskTracker;
 
-use crate::audit::{About, Asked, AuditLog, Outcome};
+use crate::audit::{About, Asked, AuditLog, Line, Outcome};
 use crate::engine::Engine;
-use crate::identity::{ConnectionMemory, Identity, Proof};
+use crate::identity::{ConnectionMemory, Identity, Proof, Rejection};
 use crate::model::{
     Caller, Class, Clock, Moment, NodeCaller, Operation, OperationName, OwnedSecret, Reply, UnixSeconds,
     VaultId, VaultSummary,
@@ -57,6 +58,50 @@ pub struct Gate {
 pub struct Connection {
     peer: IpAddr,
     memory: Arc<ConnectionMemory>,
+}
+
+impl Connection {
+    fn proof<'a>(&'a self, token: &'a str) -> Proof<'a> {
+        Proof::Bearer {
+            token,
+            peer: self.peer,
+            memory: &self.memory,
+        }
+    }
+}
+
+/// What became of a request at once.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one, and does not live long"
+)]
+pub enum Begun {
+    /// Memory told it all: it is to be recorded, by [`Gate::record`].
+    Told(Told),
+    /// It takes its time.
+    Working(BoxFuture<'static, Result<Reply, Refusal>>),
+}
+
+/// An answer that nobody may hear before it is on record.
+#[must_use]
+pub struct Told<T = Reply> {
+    name: OperationName,
+    started: Moment,
+    /// None where who asks could not be judged: that is no operation of a vault.
+    line: Option<Line>,
+    result: Result<T, Refusal>,
+}
+
+impl<T> Told<T> {
+    /// The answer in another form, which nobody may hear either.
+    pub fn map<U>(self, form: impl FnOnce(T) -> U) -> Told<U> {
+        Told {
+            name: self.name,
+            started: self.started,
+            line: self.line,
+            result: self.result.map(form),
+        }
+    }
 }
 
 /// A caller who proved who they are. May they do anything? That is not decided yet.
@@ -129,6 +174,18 @@ impl Gate {
         }
     }
 
+    /// Who asks, on the vaults' listener, where the connection remembers it; none where it has to be found out by
+    /// [`Gate::admit`]. `token` is what follows `Bearer `.
+    ///
+    /// # Errors
+    /// As [`Gate::admit`].
+    pub fn recall(&self, connection: &Connection, token: Option<&str>) -> Option<Result<Admitted, Refusal>> {
+        let (now, world) = self.look().ok()?;
+        let proof = connection.proof(token?);
+        let result = self.parts.identity.recall(&proof, &world.liveness, now)?;
+        Some(self.admitted(connection, &world, result))
+    }
+
     /// Who asks, on the vaults' listener. `token` is what follows `Bearer `.
     ///
     /// # Errors
@@ -139,17 +196,17 @@ impl Gate {
             return Err(self.unauthenticated(connection, Refusal::missing_token()));
         };
         let (now, world) = self.look()?;
-        let proof = Proof::Bearer {
-            token,
-            peer: connection.peer,
-            memory: &connection.memory,
-        };
-        let identity = &self.parts.identity;
-        let result = match identity.recall(&proof, &world.liveness, now) {
-            Some(result) => result,
-            // Boxed, here and below, so that what is asked most often is a small future.
-            None => identity.caller(&proof, &world.liveness, now).boxed().await,
-        };
+        let proof = connection.proof(token);
+        let result = self.parts.identity.caller(&proof, &world.liveness, now).await;
+        self.admitted(connection, &world, result)
+    }
+
+    fn admitted(
+        &self,
+        connection: &Connection,
+        world: &World,
+        result: Result<Arc<Caller>, Rejection>,
+    ) -> Result<Admitted, Refusal> {
         match result {
             Ok(caller) => Ok(Admitted {
                 caller,
@@ -173,19 +230,11 @@ impl Gate {
             return Err(self.unauthenticated(connection, Refusal::missing_token()));
         };
         let (now, world) = self.look()?;
-        match self
-            .parts
-            .identity
+        let identity = &self.parts.identity;
+        let result = identity
             .operator(token, connection.peer, &world.liveness, now)
-            .await
-        {
-            Ok(caller) => Ok(Admitted {
-                caller,
-                peer: Some(connection.peer),
-                generation: world.generation,
-            }),
-            Err(rejection) => Err(self.unauthenticated(connection, Refusal::from(rejection))),
-        }
+            .await;
+        self.admitted(connection, &world, result)
     }
 
     /// A node's process, on the internal listener.
@@ -234,33 +283,39 @@ impl Gate {
     ///
     /// # Errors
     /// [`Refusal`], with the full reason for the log and the closed [`Reason`] for the caller.
-    pub async fn perform(self: &Arc<Self>, admitted: Admitted, request: Request) -> Result<Reply, Refusal> {
-        let name = request.operation.name();
-        let started = self.parts.clock.now();
-        let result = self.decide_and_do(admitted, request, started).await;
-        let took = self
-            .parts
-            .clock
-            .now()
-            .monotonic
-            .saturating_duration_since(started.monotonic);
-        self.parts
-            .metrics
-            .request(name, result.as_ref().err().map(Refusal::kind), took);
-        result
-    }
-
-    async fn decide_and_do(
+    pub async fn perform(
         self: &Arc<Self>,
         admitted: Admitted,
-        request: Request,
-        now: Moment,
+        request: Request<'_>,
     ) -> Result<Reply, Refusal> {
-        let world = self.look_at(now)?;
-        if world.generation != admitted.generation {
-            self.parts
-                .identity
-                .still_lives(&admitted.caller, &world.liveness, now)?;
+        match self.begin(&admitted, request) {
+            Begun::Told(told) => self.record(told).await,
+            Begun::Working(work) => work.await,
+        }
+    }
+
+    /// The first part of [`Gate::perform`]: decides, and does what memory alone can answer.
+    pub fn begin(self: &Arc<Self>, admitted: &Admitted, request: Request<'_>) -> Begun {
+        let (name, started) = (request.operation.name(), self.parts.clock.now());
+        let told = |line, result| {
+            Begun::Told(Told {
+                name,
+                started,
+                line,
+                result,
+            })
+        };
+        let world = match self.look_at(started) {
+            Ok(world) => world,
+            Err(refusal) => return told(None, Err(refusal)),
+        };
+        if world.generation != admitted.generation
+            && let Err(rejection) =
+                self.parts
+                    .identity
+                    .still_lives(&admitted.caller, &world.liveness, started)
+        {
+            return told(None, Err(Refusal::from(rejection)));
         }
         let Request {
             vault,
@@ -272,29 +327,70 @@ impl Gate {
             ..about
         };
         let asked = Asked::of(&operation);
+        let audit = &self.parts.audit;
         let permit = match permit(&world, &admitted.caller, &vault, operation) {
             Ok(permit) => permit,
             Err(refusal) => {
                 let outcome = failure(&refusal);
-                self.parts
-                    .audit
-                    .refused(&about, &admitted.caller, &vault, &asked, &outcome, now)
-                    .boxed()
-                    .await?;
-                return Err(refusal);
+                let line = audit.refused(&about, &admitted.caller, &vault, &asked, &outcome, started);
+                return told(Some(line), Err(refusal));
             }
         };
+        if let Some(result) = self.parts.engine.recall(&permit, started) {
+            let result = result.map_err(Refusal::from);
+            let (outcome, ended) = (outcome(&result), self.parts.clock.now());
+            let line = audit.read(&about, &permit, &asked, &outcome, started, ended);
+            return told(Some(line), result);
+        }
+        let (gate, about) = (Arc::clone(self), about.into_owned());
+        Begun::Working(
+            async move {
+                let result = gate.work(about, permit, started).await;
+                gate.count(name, started, &result);
+                result
+            }
+            .boxed(),
+        )
+    }
+
+    /// The second part of [`Gate::perform`]: what was told is on record before anybody hears it.
+    ///
+    /// # Errors
+    /// As [`Gate::perform`].
+    pub async fn record<T>(&self, told: Told<T>) -> Result<T, Refusal> {
+        let Told {
+            name,
+            started,
+            line,
+            result,
+        } = told;
+        let recorded = match line {
+            Some(line) => self.parts.audit.complete(line).await,
+            None => Ok(()),
+        };
+        let result = match recorded {
+            Ok(()) => result,
+            Err(error) => Err(Refusal::from(error)),
+        };
+        self.count(name, started, &result);
+        result
+    }
+
+    fn count<T>(&self, name: OperationName, started: Moment, result: &Result<T, Refusal>) {
+        let now = self.parts.clock.now().monotonic;
+        let took = now.saturating_duration_since(started.monotonic);
+        let kind = result.as_ref().err().map(Refusal::kind);
+        self.parts.metrics.request(name, kind, took);
+    }
+
+    async fn work(
+        self: &Arc<Self>,
+        about: About<'static>,
+        permit: Permit,
+        now: Moment,
+    ) -> Result<Reply, Refusal> {
         match permit.operation().class() {
-            Class::Read => match self.parts.engine.recall(&permit, now) {
-                Some(result) => {
-                    let result = result.map_err(Refusal::from);
-                    let (outcome, ended) = (outcome(&result), self.parts.clock.now());
-                    let (audit, about) = (&self.parts.audit, &about);
-                    audit.read(about, &permit, &asked, &outcome, now, ended).await?;
-                    result
-                }
-                None => self.do_on_record(about, permit, now).boxed().await,
-            },
+            Class::Read => self.do_on_record(about, permit, now).await,
             // On a task of its own from before its intent is on record: nobody who leaves can stop it half-way.
             Class::Change => {
                 let gate = Arc::clone(self);
@@ -317,7 +413,12 @@ impl Gate {
         }
     }
 
-    async fn do_on_record(&self, about: About, permit: Permit, now: Moment) -> Result<Reply, Refusal> {
+    async fn do_on_record(
+        &self,
+        about: About<'static>,
+        permit: Permit,
+        now: Moment,
+    ) -> Result<Reply, Refusal> {
         // Reads need none: to do them again is what is asked.
         let request_id = match permit.operation().class() {
             Class::Read => None,

@@ -9,14 +9,14 @@ use crate::model::{
     Version,
 };
 
-fn about() -> About {
+fn about() -> About<'static> {
     About {
         peer: Some("::ffff:10.0.0.7".parse().unwrap()),
-        host: Some("demo.shop.svc".to_owned()),
-        api_version: Some("7.6".to_owned()),
-        client_request_id: Some("6b4c0f0e-8e7c-11f0".to_owned()),
-        request_id: Some("ours".to_owned()),
-        user_agent: Some("azsdk-python-keyvault-secrets/4.9.0 Python/3.13.5".to_owned()),
+        host: Some("demo.shop.svc".into()),
+        api_version: Some("7.6".into()),
+        client_request_id: Some("6b4c0f0e-8e7c-11f0".into()),
+        request_id: Some("ours".into()),
+        user_agent: Some("azsdk-python-keyvault-secrets/4.9.0 Python/3.13.5".into()),
     }
 }
 
@@ -179,11 +179,11 @@ fn what_strangers_send_cannot_change_a_records_shape() {
     let evil = "x\",\"resultType\":\"Success\"}\n{\"a\":\"\u{0}\u{2028}";
     let about = About {
         peer: None,
-        host: Some(evil.to_owned()),
-        api_version: Some(evil.to_owned()),
-        client_request_id: Some(evil.to_owned()),
+        host: Some(evil.into()),
+        api_version: Some(evil.into()),
+        client_request_id: Some(evil.into()),
         request_id: None,
-        user_agent: Some(evil.to_owned()),
+        user_agent: Some(evil.into()),
     };
     let asked = Asked {
         operation: OperationName::SecretGet,
@@ -243,11 +243,11 @@ fn the_longest_names_there_are_make_no_line_too_long() {
     let text = longest("ä", 100_000);
     let about = About {
         peer: Some("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap()),
-        host: Some(text.clone()),
-        api_version: Some(text.clone()),
-        client_request_id: Some(text.clone()),
+        host: Some(text.as_str().into()),
+        api_version: Some(text.as_str().into()),
+        client_request_id: Some(text.as_str().into()),
         request_id: None,
-        user_agent: Some(text),
+        user_agent: Some(text.as_str().into()),
     };
     let asked = Asked {
         operation: OperationName::SecretListVersions,

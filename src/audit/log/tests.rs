@@ -112,9 +112,8 @@ async fn a_refused_caller_is_on_record() {
     let log = log_in(dir.path());
     let asked = Asked::of(&get("db"));
     let outcome = Outcome::failure(Kind::Denied, "ForbiddenByPolicy");
-    log.refused(&About::default(), &caller(), &vault().id, &asked, &outcome, now())
-        .await
-        .unwrap();
+    let line = log.refused(&About::default(), &caller(), &vault().id, &asked, &outcome, now());
+    log.complete(line).await.unwrap();
     let lines = lines_in(dir.path());
     assert_eq!(stages(&lines), ["Complete Failure"]);
     assert_eq!(lines[0]["resultDescription"], "ForbiddenByPolicy");

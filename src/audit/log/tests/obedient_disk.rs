@@ -101,6 +101,54 @@ async fn reads_do_not_wait_for_the_disk_and_changes_do() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reads_again_and_again_is_recorded_in_order_and_refused_from_the_moment_the_disk_is_full() {
+    let disk = Disk::default();
+    let log = log_on(&disk);
+    let (asked, outcome) = (Asked::of(&get("db")), good());
+    let (reader, full) = (log.clone(), disk.clone());
+    let alone = tokio::spawn(async move {
+        let log = reader;
+        let read = || {
+            log.read(
+                &About::default(),
+                &permit(get("db")),
+                &asked,
+                &outcome,
+                now(),
+                now(),
+            )
+        };
+        for _ in 0..3 {
+            log.complete(read()).await.unwrap();
+        }
+        // Nobody came between, so no queue is needed from the second on.
+        assert!(log.0.writer.has_come_last());
+        full.set(&full.0.full, true);
+        assert_eq!(log.complete(read()).await, Err(AuditError::Unavailable));
+        assert!(!log.is_writable());
+        full.set(&full.0.full, false);
+        until(|| log.is_writable()).await;
+        log.complete(read()).await.unwrap();
+    });
+    alone.await.unwrap();
+    let ids: Vec<_> = disk
+        .lines()
+        .iter()
+        .map(|line| {
+            line["recordId"]
+                .as_str()
+                .unwrap()
+                .rsplit('-')
+                .next()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
+    assert_eq!(ids, ["0", "1", "2", "4"]);
+    assert_eq!(log.0.places.available_permits(), PLACES);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_of_changes_shares_its_syncs() {
     let disk = Disk::default();
     let log = log_on(&disk);
@@ -140,10 +188,8 @@ async fn while_the_disk_is_full_nothing_new_is_done_and_what_has_begun_is_record
     assert_eq!(read.close(&good(), now()).await, Err(AuditError::Unavailable));
     let asked = Asked::of(&get("db"));
     let denied = Outcome::failure(Kind::Denied, "ForbiddenByPolicy");
-    let refused = log
-        .refused(&About::default(), &caller(), &vault().id, &asked, &denied, now())
-        .await;
-    assert_eq!(refused, Err(AuditError::Unavailable));
+    let line = log.refused(&About::default(), &caller(), &vault().id, &asked, &denied, now());
+    assert_eq!(log.complete(line).await, Err(AuditError::Unavailable));
     assert!(!log.is_writable());
     begun.close(&good(), now()).await.unwrap();
     assert_eq!(stages(&disk.lines()), ["Intent Intent", "Outcome Success"]);
