@@ -249,7 +249,7 @@ pub struct Dev {
     /// Written, as JSON, when the vault answers: vaultUri, caFile, tenantId, tokenFile, pid. The other files stand beside it.
     #[arg(long, env = "STRONGROOM_DEV_READY_FILE")]
     pub ready_file: PathBuf,
-    /// Vaults and access policies as YAML; without it, one vault `demo` and one policy that gives everything.
+    /// Vaults, access policies, network rules and secrets as YAML; without it, one vault `demo` and one policy that gives everything.
     #[arg(long, env = "STRONGROOM_DEV_APPLY")]
     pub apply: Option<PathBuf>,
     /// Key (PKCS#8 PEM) that signs the service-account tokens that are accepted; made anew without it.

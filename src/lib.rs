@@ -12,6 +12,7 @@ pub mod gate;
 pub mod identity;
 pub mod json;
 pub mod model;
+pub mod network;
 pub mod node;
 pub mod operator;
 pub mod policy;

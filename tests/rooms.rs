@@ -18,6 +18,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("store", &["model", "crypto", "telemetry"]),
     ("audit", &["model", "json", "crypto", "policy", "telemetry"]),
     ("identity", &["model", "crypto", "telemetry"]),
+    ("network", &["model"]),
     ("policy", &["model"]),
     ("engine", &["model", "crypto", "store", "policy"]),
     (
@@ -26,6 +27,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "model",
             "world",
             "identity",
+            "network",
             "policy",
             "audit",
             "engine",
@@ -33,8 +35,11 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("tls", &["model", "crypto", "store"]),
-    ("compile", &["model", "crd", "world", "policy", "identity"]),
-    ("world", &["model", "identity", "policy"]),
+    (
+        "compile",
+        &["model", "crd", "world", "network", "policy", "identity"],
+    ),
+    ("world", &["model", "identity", "network", "policy"]),
     (
         "cluster",
         &[
@@ -45,6 +50,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "crypto",
             "store",
             "identity",
+            "network",
             "policy",
             "telemetry",
         ],
@@ -87,7 +93,7 @@ const CRATES: &[(&[&str], &[&str])] = &[
 
 /// Rooms that stay free of I/O.
 const PURE: (&[&str], &[&str]) = (
-    &["model", "json", "policy", "wire", "compile"],
+    &["model", "json", "network", "policy", "wire", "compile"],
     &["tokio", "hyper", "kube"],
 );
 

@@ -24,6 +24,17 @@ fn every_sample_is_understood_whole() {
             finding.name
         );
     }
+    let rules = read("network-rule").rules;
+    let compiled = compile::network_rules(&vault.id, &rules.iter().collect::<Vec<_>>());
+    assert_eq!(compiled.findings.len(), 1);
+    for finding in compiled.findings {
+        assert_eq!(
+            (finding.cidrs, finding.pods, finding.not_understood),
+            (2, 2, vec![]),
+            "{}",
+            finding.name
+        );
+    }
     for secret in read("secret").secrets {
         assert_eq!(compile::secret(&secret, &namespace).unwrap().vault, vault.id);
     }

@@ -11,6 +11,8 @@ use crate::model::{Kind, ObjectName, Operation, OperationName, UpdateSecret, Ver
 pub struct About<'a> {
     /// Where it came from; none where a node asks for a pod.
     pub peer: Option<IpAddr>,
+    /// Whether the vault may be called from there; none where that was not looked at.
+    pub reached: Option<bool>,
     /// The host that the client used; without it, records name the vault's own.
     pub host: Option<Cow<'a, str>>,
     /// The `api-version` asked for.
@@ -30,6 +32,7 @@ impl About<'_> {
         let owned = |text: Option<Cow<'_, str>>| text.map(|text| Cow::Owned(text.into_owned()));
         About {
             peer: self.peer,
+            reached: self.reached,
             host: owned(self.host),
             api_version: owned(self.api_version),
             client_request_id: owned(self.client_request_id),

@@ -175,6 +175,7 @@ impl Record<'_> {
                 key!("isAccessPolicyMatch"),
                 self.vault.map(|_| self.rule.is_some()),
             );
+            line.some_truth(key!("isAddressAuthorized"), about.reached);
             line.some_count(key!("notShown"), self.not_shown);
         });
         line.plain(key!("recordId"), |out| self.id.push_to(out));

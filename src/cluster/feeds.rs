@@ -19,7 +19,7 @@ use crate::telemetry::Metrics;
 use crate::world::{Feed as Kind, Shared};
 
 use super::api::Api;
-use super::declared::{Declared, Key};
+use super::declared::{Declared, Home, Key};
 use super::feed::{Feed, Sink, Source};
 use super::pods::PodObject;
 use super::position::Pace;
@@ -52,8 +52,8 @@ pub struct FeedsConfig {
     pub metrics: Arc<Metrics>,
 }
 
-/// Follows Vaults, AccessPolicies, Pods, ServiceAccounts, Namespaces and SealedRecords until dropped, each in a task of its
-/// own: `world` and `records` are kept current, and `world.standing` says how fresh they are.
+/// Follows Vaults, AccessPolicies, NetworkRules, Pods, ServiceAccounts, Namespaces and SealedRecords until dropped, each in
+/// a task of its own: `world` and `records` are kept current, and `world.standing` says how fresh they are.
 ///
 /// Reading may begin once `world.standing.check` succeeds: then each list was read once. If the store goes back in time,
 /// the feed that saw it ends and `world.standing` says so for good.
@@ -100,7 +100,7 @@ impl Plan {
         release_namespace: &Namespace,
         declared: &Arc<Declared>,
         records: Arc<dyn RecordSink>,
-    ) -> [BoxFuture<'static, ()>; 6] {
+    ) -> [BoxFuture<'static, ()>; 7] {
         let whole = |kind, path| Source {
             kind,
             path,
@@ -124,6 +124,10 @@ impl Plan {
             self.feed(
                 whole(Kind::AccessPolicies, crd::AccessPolicy::url_path(&(), None)),
                 AccessPolicies(Arc::clone(declared)),
+            ),
+            self.feed(
+                whole(Kind::NetworkRules, crd::NetworkRule::url_path(&(), None)),
+                NetworkRules(Arc::clone(declared)),
             ),
             self.feed(
                 whole(Kind::Pods, core::v1::Pod::url_path(&(), None)),
@@ -275,6 +279,32 @@ impl Keeper for AccessPolicies {
     }
 }
 
+struct NetworkRules(Arc<Declared>);
+
+impl Keeper for NetworkRules {
+    type Object = DeserializeGuard<crd::NetworkRule>;
+    type Item = Result<crd::NetworkRule, Key>;
+
+    fn item(&self, object: Self::Object) -> Option<Self::Item> {
+        Some(understood(object, Kind::NetworkRules))
+    }
+
+    fn replace(&self, items: Vec<Self::Item>, _: u64) {
+        self.0.replace_rules(items.into_iter().flatten().collect());
+    }
+
+    fn put(&self, item: Self::Item) {
+        match item {
+            Ok(rule) => self.0.put_rule(rule),
+            Err(key) => self.0.remove_rule(&key),
+        }
+    }
+
+    fn gone(&self, object: Self::Object) {
+        self.0.remove_rule(&Key::of(object.meta()));
+    }
+}
+
 /// An object, or the key of one that this version does not understand.
 fn understood<K: Resource<DynamicType = ()>>(object: DeserializeGuard<K>, kind: Kind) -> Result<K, Key> {
     let DeserializeGuard(object) = object;
@@ -294,24 +324,28 @@ struct Namespaces(Arc<Declared>);
 
 impl Keeper for Namespaces {
     type Object = PartialObjectMeta<core::v1::Namespace>;
-    type Item = (Namespace, Uid);
+    type Item = (Namespace, Home);
 
     fn item(&self, object: Self::Object) -> Option<Self::Item> {
         let name = Namespace::parse(object.metadata.name.as_deref()?).ok()?;
-        Some((name, Uid::new(object.metadata.uid.as_deref()?)))
+        let home = Home {
+            uid: Uid::new(object.metadata.uid.as_deref()?),
+            labels: object.metadata.labels.into_iter().flatten().collect(),
+        };
+        Some((name, home))
     }
 
     fn replace(&self, items: Vec<Self::Item>, _: u64) {
         self.0.replace_namespaces(HashMap::from_iter(items));
     }
 
-    fn put(&self, (name, uid): Self::Item) {
-        self.0.put_namespace(&name, uid);
+    fn put(&self, (name, home): Self::Item) {
+        self.0.put_namespace(&name, home);
     }
 
     fn gone(&self, object: Self::Object) {
-        if let Some((name, uid)) = self.item(object) {
-            self.0.remove_namespace(&name, &uid);
+        if let Some((name, home)) = self.item(object) {
+            self.0.remove_namespace(&name, &home.uid);
         }
     }
 }

@@ -14,6 +14,7 @@ mod feed;
 mod feeds;
 mod keys;
 mod lease;
+mod of_vaults;
 mod pod_events;
 mod pods;
 mod position;

@@ -1,5 +1,6 @@
 //! Pods as the feed decodes them, and the one GET for a pod that it has not shown yet.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -122,6 +123,7 @@ struct PodMetadata {
     #[serde(default)]
     resource_version: String,
     deletion_timestamp: Option<String>,
+    labels: Option<BTreeMap<Box<str>, Box<str>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -176,6 +178,7 @@ impl PodObject {
             name: Arc::from(metadata.name),
             uid: Uid::new(&metadata.uid),
             service_account: Arc::from(spec.service_account_name.unwrap_or_default()),
+            labels: metadata.labels.into_iter().flatten().collect(),
             node: spec.node_name.filter(|node| !node.is_empty()).map(Arc::from),
             addresses: addresses(status.pod_ips, status.pod_ip),
             host_addresses: addresses(status.host_ips, status.host_ip),
@@ -202,6 +205,7 @@ fn addresses(all: Option<Vec<PodIp>>, one: Option<String>) -> Vec<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Labels;
 
     fn facts(text: &str) -> Option<PodFacts> {
         serde_json::from_str::<PodObject>(text).unwrap().facts()
@@ -221,6 +225,7 @@ mod tests {
             name: Arc::from("web-1"),
             uid: Uid::new("u1"),
             service_account: Arc::from("web"),
+            labels: Labels::from_iter([("a", "b")]),
             node: Some(Arc::from("n1")),
             addresses: vec!["10.0.0.7".parse().unwrap(), "fd00::7".parse().unwrap()],
             host_addresses: vec!["192.0.2.1".parse().unwrap()],

@@ -12,6 +12,8 @@ pub struct Documents {
     pub vaults: Vec<crd::Vault>,
     /// Access policies.
     pub policies: Vec<crd::AccessPolicy>,
+    /// Network rules.
+    pub rules: Vec<crd::NetworkRule>,
     /// Secrets.
     pub secrets: Vec<crd::Secret>,
     /// How many documents were of other API groups, such as pods, and were passed over.
@@ -70,6 +72,7 @@ pub fn documents(text: &str) -> Result<Documents, InvalidDocuments> {
         match (version, kind.as_str()) {
             (crd::VERSION, "Vault") => documents.vaults.push(typed(value, number)?),
             (crd::VERSION, "AccessPolicy") => documents.policies.push(typed(value, number)?),
+            (crd::VERSION, "NetworkRule") => documents.rules.push(typed(value, number)?),
             (crd::VERSION, "Secret") => documents.secrets.push(typed(value, number)?),
             _ => return Err(InvalidDocuments::UnknownKind(number)),
         }

@@ -6,11 +6,15 @@
 
 mod access_policy;
 mod documents;
+mod network_rule;
 mod secret;
 mod vault;
 
 pub use access_policy::{Compiled, Finding, MAX_ENTRIES, policies, vault_of};
 pub use documents::{Documents, InvalidDocuments, documents};
+pub use network_rule::{
+    CompiledNetwork, MAX_CIDRS, MAX_POD_SELECTIONS, NetworkFinding, network_rules, ruled_vault,
+};
 pub use secret::{OnDelete, Wanted, secret};
 pub use vault::vault;
 

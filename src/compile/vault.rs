@@ -2,7 +2,9 @@
 
 use super::{Unusable, exact_vault_name, namespace};
 use crate::crd;
-use crate::model::{OutsideValidity, Uid, VaultEntry, VaultId, VaultSettings};
+use crate::model::{
+    Bypass, DefaultAction, NetworkSettings, OutsideValidity, Uid, VaultEntry, VaultId, VaultSettings,
+};
 
 /// What a `Vault` says, as far as requests depend on it. `namespace_uid` is the UID of its namespace.
 ///
@@ -54,6 +56,45 @@ pub fn vault(vault: &crd::Vault, namespace_uid: &Uid) -> Result<VaultEntry, Unus
             retention_days,
             purge_protection: vault.spec.purge_protection,
             outside_validity,
+            network: vault
+                .spec
+                .network
+                .as_ref()
+                .map_or_else(|| Ok(NetworkSettings::default()), network)?,
+        },
+    })
+}
+
+/// What is not understood could keep somebody out, so a vault that says it answers nobody.
+fn network(network: &crd::Network) -> Result<NetworkSettings, Unusable> {
+    if !network.unknown.is_empty() {
+        return Err(Unusable::Value {
+            field: "spec.network",
+            allowed: "made of defaultAction and bypass alone",
+        });
+    }
+    Ok(NetworkSettings {
+        default_action: match network.default_action.as_deref() {
+            None => None,
+            Some("Allow") => Some(DefaultAction::Allow),
+            Some("Deny") => Some(DefaultAction::Deny),
+            Some(_) => {
+                return Err(Unusable::Value {
+                    field: "spec.network.defaultAction",
+                    allowed: "Allow or Deny",
+                });
+            }
+        },
+        bypass: match network.bypass.as_deref() {
+            None => None,
+            Some("None") => Some(Bypass::None),
+            Some("Volumes") => Some(Bypass::Volumes),
+            Some(_) => {
+                return Err(Unusable::Value {
+                    field: "spec.network.bypass",
+                    allowed: "None or Volumes",
+                });
+            }
         },
     })
 }
@@ -78,6 +119,7 @@ mod tests {
             retention_days,
             purge_protection,
             outside_validity,
+            network: NetworkSettings::default(),
         };
         for (spec, expected) in [
             ("{}", settings(None, None, None)),
@@ -96,6 +138,36 @@ mod tests {
             assert_eq!(entry.settings, expected, "{spec}");
             assert_eq!(entry.id.to_string(), "shop/demo");
             assert_eq!((entry.uid.as_str(), entry.namespace_uid.as_str()), ("u1", "n1"));
+        }
+    }
+
+    #[test]
+    fn a_vault_says_from_where_it_may_be_called_or_says_nothing() {
+        for (network, default_action, bypass) in [
+            ("{}", None, None),
+            ("{defaultAction: Allow}", Some(DefaultAction::Allow), None),
+            (
+                "{defaultAction: Deny, bypass: None}",
+                Some(DefaultAction::Deny),
+                Some(Bypass::None),
+            ),
+            ("{bypass: Volumes}", None, Some(Bypass::Volumes)),
+        ] {
+            let settings = compiled(&format!("{{network: {network}}}")).unwrap().settings;
+            let expected = NetworkSettings {
+                default_action,
+                bypass,
+            };
+            assert_eq!(settings.network, expected, "{network}");
+        }
+        for network in [
+            "{defaultAction: deny}",
+            "{defaultAction: ''}",
+            "{bypass: AzureServices}",
+            "{defaultAction: Allow, publicAccess: Disabled}",
+        ] {
+            let entry = compiled(&format!("{{network: {network}}}"));
+            assert!(matches!(entry, Err(Unusable::Value { .. })), "{network}");
         }
     }
 

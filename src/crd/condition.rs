@@ -37,7 +37,8 @@ pub enum ConditionType {
     Ready,
     /// Nothing will change until a person changes something (kstatus: failed). There only while true.
     Stalled,
-    /// An `AccessPolicy` has entries beyond the limit of its vault, which grant nothing. There only while true.
+    /// An `AccessPolicy` or `NetworkRule` has entries beyond the limit of its vault, which count for nothing. There only
+    /// while true.
     LimitExceeded,
     /// The object of a `Secret` was deleted through the API and is not made again. There only while true.
     Deleted,

@@ -5,7 +5,7 @@
 //!
 //! # Why these types are looser than the schema
 //! The API server enforces the schema, but a newer CRD may hold words that this binary does not know. Enumerations are
-//! therefore texts here, and access policies keep the fields that they do not know: `compile` decides that whatever it
+//! therefore texts here, and what grants something keeps the fields that it does not know: `compile` decides that whatever it
 //! does not understand grants nothing, while everything else goes on working.
 
 #![allow(
@@ -16,6 +16,7 @@
 
 mod access_policy;
 mod condition;
+mod network_rule;
 mod schema;
 mod sealed_record;
 mod secret;
@@ -29,9 +30,12 @@ pub use access_policy::{
     Subject,
 };
 pub use condition::{Condition, ConditionType};
+pub use network_rule::{
+    LabelRequirement, LabelSelector, NetworkRule, NetworkRuleSpec, NetworkRuleStatus, PodSelection,
+};
 pub use sealed_record::{SealedRecord, SealedRecordFields};
 pub use secret::{Generate, Secret, SecretSpec, SecretStatus};
-pub use vault::{SoftDelete, Vault, VaultSpec, VaultStatus};
+pub use vault::{Network, NetworkStatus, SoftDelete, Vault, VaultSpec, VaultStatus};
 
 /// API group of every kind.
 pub const GROUP: &str = "strongroom.dev";
@@ -74,6 +78,7 @@ pub mod annotations {
 pub fn all() -> Vec<CustomResourceDefinition> {
     [
         AccessPolicy::crd(),
+        NetworkRule::crd(),
         SealedRecord::crd(),
         Vault::crd(),
         Secret::crd(),
@@ -166,6 +171,7 @@ mod tests {
             names,
             [
                 "accesspolicies.strongroom.dev",
+                "networkrules.strongroom.dev",
                 "sealedrecords.strongroom.dev",
                 "vaults.strongroom.dev",
                 "vaultsecrets.strongroom.dev"

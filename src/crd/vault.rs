@@ -1,14 +1,17 @@
 //! `Vault`.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Condition;
 
 /// What this vault is like.
-#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "strongroom.dev",
     version = "v1alpha1",
@@ -30,6 +33,7 @@ use super::Condition;
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "URI", type_ = "string", json_path = ".status.uri"),
     printcolumn(name = "Secrets", type_ = "integer", json_path = ".status.secrets"),
+    printcolumn(name = "Network", type_ = "string", json_path = ".status.network.defaultAction", priority = 1),
     printcolumn(name = "Deleted", type_ = "integer", json_path = ".status.deletedSecrets", priority = 1),
     printcolumn(name = "Next expiry", type_ = "string", json_path = ".status.nextExpiry", priority = 1),
     printcolumn(
@@ -60,6 +64,42 @@ pub struct VaultSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = ["Deny", "Allow"]))]
     pub outside_validity: Option<String>,
+    /// From where the vault may be called. Who writes it needs the verb `grant` on this vault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
+}
+
+/// From where a vault may be called.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Network {
+    /// `Allow`: from anywhere, which holds where this was never said. `Deny`: from where a NetworkRule of this vault
+    /// says, and from nowhere else. What was said last holds until another thing is said, also when the Vault is deleted
+    /// and made anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["Allow", "Deny"]))]
+    pub default_action: Option<String>,
+    /// Who needs no NetworkRule where the default is `Deny`. `None`: nobody, which holds where this was never said.
+    /// `Volumes`: pods that mount the vault's secrets as files; calls of their own need a rule all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["None", "Volumes"]))]
+    pub bypass: Option<String>,
+    /// Fields of a newer schema. A vault that has any answers nobody: they could narrow what it says.
+    #[serde(flatten, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(skip)]
+    pub unknown: BTreeMap<String, Value>,
+}
+
+/// From where a vault may be called as long as no resource says otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkStatus {
+    /// `Allow` or `Deny`.
+    #[schemars(length(max = 16))]
+    pub default_action: String,
+    /// `None` or `Volumes`.
+    #[schemars(length(max = 16))]
+    pub bypass: String,
 }
 
 /// Soft delete: it is always on, as in Azure.
@@ -93,6 +133,10 @@ pub struct VaultStatus {
     /// When the next of its secrets expires (`exp` of a newest version); absent where none will.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_expiry: Option<Time>,
+    /// From where it may be called, as the vault has it by itself: what was said last, by whichever Vault. What the spec says
+    /// counts at once and is here seconds later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkStatus>,
     /// `Ready`: the vault answers at its address. `Stalled`: a person must act. `Conflict`: a Service of the vault's
     /// name belongs to somebody else. `SettingKept`: the spec says something that can't be changed in the vault.
     /// `NearlyFull`: a quota of stored bytes or records is used to four fifths. `RecordsDamaged`: stored records of this

@@ -223,6 +223,7 @@ const fn codes(reason: Reason) -> (&'static str, Option<&'static str>) {
         | Reason::NotAlive
         | Reason::WrongAddress => ("Unauthorized", None),
         Reason::NoPermission => ("Forbidden", Some("ForbiddenByPolicy")),
+        Reason::NotReachable => ("Forbidden", Some("ForbiddenByFirewall")),
         Reason::NotOnList => ("Forbidden", Some("AccessDenied")),
         Reason::SecretDisabled => ("Forbidden", Some("SecretDisabled")),
         Reason::SecretNotYetValid => ("Forbidden", Some("SecretNotYetValid")),

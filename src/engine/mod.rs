@@ -39,8 +39,8 @@ use tokio::sync::broadcast;
 
 use crate::crypto::{InstallationId, RootKey};
 use crate::model::{
-    DeleteOwned, EnsureGeneratedSecret, Moment, ObjectName, Operation, Reply, Secret, SetSecret, Uid,
-    UnixSeconds, UpdateSecret, VaultEntry, VaultId, VaultName, VaultSummary, VaultUuid, Version,
+    DeleteOwned, EnsureGeneratedSecret, Moment, NetworkAcls, ObjectName, Operation, Reply, Secret, SetSecret,
+    Uid, UnixSeconds, UpdateSecret, VaultEntry, VaultId, VaultName, VaultSummary, VaultUuid, Version,
 };
 use crate::policy::Permit;
 use crate::store::{Record, SealedStore, StoreEvent};
@@ -240,6 +240,14 @@ impl Engine {
             .load()
             .vault(&address)
             .is_some_and(|vault| vault.damage.is_none())
+    }
+
+    /// From where the vault may be called, as its head says. None where that is not in memory, or was made ready for another
+    /// resource: what has been said of the vault until then may not be in it.
+    pub fn network(&self, entry: &VaultEntry) -> Option<NetworkAcls> {
+        let snapshot = self.index.load();
+        let head = &snapshot.vault(&VaultAddress::of(entry))?.head;
+        (head.resource_uid == entry.uid).then_some(head.rules.network)
     }
 
     /// How many records are refused: they do not open, went back, were replaced or are gone. Walks over all of them.

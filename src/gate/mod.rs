@@ -1,4 +1,4 @@
-//! The one door to every value: identity, standing, policy, audit, engine, audit, in this order and no other.
+//! The one door to every value: identity, standing, network, policy, audit, engine, audit, in this order and no other.
 //!
 //! # Why
 //! A request comes in through [`Gate::admit`] (who asks; a 401 is told before anything else is looked at) and
@@ -8,6 +8,7 @@
 mod changes;
 mod refusal;
 mod request;
+mod whence;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -324,14 +325,16 @@ impl Gate {
         } = request;
         let about = About {
             peer: admitted.peer,
+            reached: Some(true),
             ..about
         };
         let asked = Asked::of(&operation);
         let audit = &self.parts.audit;
-        let permit = match permit(&world, &admitted.caller, &vault, operation) {
+        let permit = match self.permit(&world, admitted, &vault, operation) {
             Ok(permit) => permit,
-            Err(refusal) => {
+            Err(Unpermitted { refusal, reached }) => {
                 let outcome = failure(&refusal);
+                let about = About { reached, ..about };
                 let line = audit.refused(&about, &admitted.caller, &vault, &asked, &outcome, started);
                 return told(Some(line), Err(refusal));
             }
@@ -450,7 +453,9 @@ impl Gate {
         self.parts
             .identity
             .still_lives(&admitted.caller, &world.liveness, now)?;
-        permit(&world, &admitted.caller, vault, operation).map(drop)
+        self.permit(&world, admitted, vault, operation)
+            .map(drop)
+            .map_err(|unpermitted| unpermitted.refusal)
     }
 
     /// Whether the caller's pod is being deleted. It keeps its access until it is gone.
@@ -503,6 +508,51 @@ impl Gate {
         Ok(self.parts.world.load())
     }
 
+    /// Vault found, then network, then policy. Whether a vault exists is told to callers of its own namespace alone: to
+    /// others it looks like one that gives them nothing, wherever they call from.
+    fn permit(
+        &self,
+        world: &World,
+        admitted: &Admitted,
+        vault: &VaultId,
+        operation: Operation,
+    ) -> Result<Permit, Unpermitted> {
+        let caller = &admitted.caller;
+        let own = match &**caller {
+            Caller::ServiceAccount(account) => account.namespace == vault.namespace,
+            Caller::Operator => true,
+        };
+        let Some(entry) = world.vaults.get(vault) else {
+            let refusal = if own {
+                Refusal::no_such_vault(vault)
+            } else {
+                Refusal::from(policy::Index::refuse(caller, vault, &operation))
+            };
+            return Err(Unpermitted {
+                refusal,
+                reached: None,
+            });
+        };
+        let parts = &self.parts;
+        let reaches = whence::reaches(world, &parts.identity, &parts.engine, admitted, entry);
+        let reached = match &reaches {
+            Ok(()) => Some(true),
+            Err(refusal) => (refusal.reason == Reason::NotReachable).then_some(false),
+        };
+        let unpermitted = |refusal| Unpermitted { refusal, reached };
+        let permit = || {
+            let decided = world.policy.decide(caller, entry, operation, world.generation);
+            decided.map_err(|denial| unpermitted(Refusal::from(denial)))
+        };
+        if own {
+            reaches.map_err(unpermitted)?;
+            return permit();
+        }
+        let permit = permit()?;
+        reaches.map_err(unpermitted)?;
+        Ok(permit)
+    }
+
     fn unauthenticated(&self, connection: &Connection, refusal: Refusal) -> Refusal {
         let now = self.parts.clock.now();
         self.parts.metrics.request(
@@ -517,26 +567,11 @@ impl Gate {
     }
 }
 
-/// Vault found, then policy. Whether a vault exists is told to callers of its own namespace alone: to others it looks
-/// like one that gives them nothing.
-fn permit(
-    world: &World,
-    caller: &Arc<Caller>,
-    vault: &VaultId,
-    operation: Operation,
-) -> Result<Permit, Refusal> {
-    let Some(entry) = world.vaults.get(vault) else {
-        let own = match &**caller {
-            Caller::ServiceAccount(account) => account.namespace == vault.namespace,
-            Caller::Operator => true,
-        };
-        return Err(if own {
-            Refusal::no_such_vault(vault)
-        } else {
-            Refusal::from(policy::Index::refuse(caller, vault, &operation))
-        });
-    };
-    Ok(world.policy.decide(caller, entry, operation, world.generation)?)
+/// A request that was not permitted.
+struct Unpermitted {
+    refusal: Refusal,
+    /// Whether the vault may be called from there, where that was looked at.
+    reached: Option<bool>,
 }
 
 fn outcome(result: &Result<Reply, Refusal>) -> Outcome {

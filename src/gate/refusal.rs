@@ -1,10 +1,14 @@
 //! Why a request was not done: a closed reason for the listeners' tables, and a text for the person who asked.
 
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
 use crate::audit::AuditError;
 use crate::engine;
 use crate::identity::Rejection;
-use crate::model::{Kind, VaultId};
-use crate::policy::Denial;
+use crate::model::{Caller, Kind, VaultId};
+use crate::network;
+use crate::policy::{self, Denial};
 use crate::world::OutOfStanding;
 
 /// Why. Each listener says it in its own protocol, by one table over these.
@@ -28,6 +32,7 @@ pub enum Reason {
     IdentityUnavailable,
     NoSuchVault,
     NoPermission,
+    NotReachable,
     NotOnList,
     SecretNotFound,
     SecretVersionNotFound,
@@ -71,6 +76,7 @@ impl Reason {
             | Self::NotAlive
             | Self::WrongAddress => Kind::Unauthenticated,
             Self::NoPermission
+            | Self::NotReachable
             | Self::NotOnList
             | Self::SecretDisabled
             | Self::SecretNotYetValid
@@ -115,6 +121,7 @@ impl Reason {
             Self::IdentityUnavailable => "IdentityUnavailable",
             Self::NoSuchVault => "NoSuchVault",
             Self::NoPermission => "NoPermission",
+            Self::NotReachable => "NotReachable",
             Self::NotOnList => "NotOnList",
             Self::SecretNotFound => "SecretNotFound",
             Self::SecretVersionNotFound => "SecretVersionNotFound",
@@ -203,6 +210,32 @@ impl Refusal {
             vault.name, vault.namespace
         );
         Self::new(Reason::NoSuchVault, message)
+    }
+
+    /// What Azure's 403 says: from where, who, which vault. Which rules there are is for the log.
+    pub(super) fn network(
+        refused: network::Refused,
+        caller: &Caller,
+        vault: &VaultId,
+        peer: Option<IpAddr>,
+    ) -> Self {
+        if refused == network::Refused::NotYet {
+            return Self::from(Rejection::Unavailable);
+        }
+        let mut message =
+            "Client address is not authorized and caller is not a trusted service.\r\n".to_owned();
+        // Writing to memory does not fail.
+        let _ = match peer {
+            Some(peer) => write!(message, "Client address: {}", peer.to_canonical()),
+            None => write!(message, "Client address: that of the pod, for a volume"),
+        };
+        let caller = policy::caller_name(caller);
+        let _ = write!(
+            message,
+            "\r\nCaller: {caller}\r\nVault: {};location={}",
+            vault.name, vault.namespace
+        );
+        Self::new(Reason::NotReachable, message)
     }
 
     pub(super) fn not_on_list() -> Self {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::model::{Namespace, Uid};
+use crate::model::{Labels, Namespace, Uid};
 
 /// A service account by its address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,6 +25,8 @@ pub struct PodFacts {
     pub uid: Uid,
     /// Name of its service account (`spec.serviceAccountName`).
     pub service_account: Arc<str>,
+    /// Its labels (`metadata.labels`).
+    pub labels: Labels,
     /// The node that it is bound to (`spec.nodeName`).
     pub node: Option<Arc<str>>,
     /// Its addresses (`status.podIPs`); the node's, where it uses the host's network.

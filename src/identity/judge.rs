@@ -198,6 +198,66 @@ fn runs_on(node: &NodeCaller, pod: &PodFacts, liveness: &Liveness, now: Moment) 
     }
 }
 
+/// Which pod a call comes from.
+#[derive(Debug, Clone, Copy)]
+pub enum CallingPod<'a> {
+    /// None, or not provably the one whose token is shown.
+    None,
+    /// This one.
+    Known(&'a Arc<PodFacts>),
+    /// The token's pod has not been seen yet, or has no address yet.
+    NotYet,
+}
+
+/// Which pod a caller is who was found good: the token's, if the call comes from that pod's own address or addresses are not
+/// to be looked at. `peer` is none where the pod's own node asks for it.
+pub(super) fn calling_pod<'a>(
+    account: &crate::model::ServiceAccountCaller,
+    peer: Option<IpAddr>,
+    check: PodAddressCheck,
+    liveness: &'a Liveness,
+) -> CallingPod<'a> {
+    let Some(reference) = &account.pod else {
+        return CallingPod::None;
+    };
+    let Some(pod) = liveness.pod(&reference.uid) else {
+        return CallingPod::NotYet;
+    };
+    match peer {
+        Some(peer) if check != PodAddressCheck::Off => match whose(peer, pod, liveness) {
+            Whose::ThePods => CallingPod::Known(pod),
+            Whose::Anothers | Whose::Nobodys if pod.addresses.is_empty() => CallingPod::NotYet,
+            Whose::Anothers | Whose::Nobodys => CallingPod::None,
+        },
+        _ => CallingPod::Known(pod),
+    }
+}
+
+/// Whose an address is, seen from a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// Its own, or its node's where it uses the host's network.
+    ThePods,
+    /// Positively another pod's.
+    Anothers,
+    /// No pod's, or several pods'.
+    Nobodys,
+}
+
+fn whose(peer: IpAddr, pod: &PodFacts, liveness: &Liveness) -> Whose {
+    let peer = peer.to_canonical();
+    let is_hosts = || {
+        let mut hosts = pod.host_addresses.iter().chain(&pod.addresses);
+        pod.host_network && hosts.any(|address| address.to_canonical() == peer)
+    };
+    match liveness.owner(peer) {
+        AddressOwner::Pod(owner) if *owner == pod.uid => Whose::ThePods,
+        AddressOwner::Pod(_) => Whose::Anothers,
+        AddressOwner::Nobody if is_hosts() => Whose::ThePods,
+        AddressOwner::Nobody => Whose::Nobodys,
+    }
+}
+
 /// Whether the token came from its pod's own address.
 fn address(
     check: PodAddressCheck,
@@ -208,19 +268,9 @@ fn address(
     if check == PodAddressCheck::Off {
         return Ok(Address::NotChecked);
     }
-    let peer = peer.to_canonical();
-    let is_hosts = || {
-        let mut hosts = pod.host_addresses.iter().chain(&pod.addresses);
-        pod.host_network && hosts.any(|address| address.to_canonical() == peer)
-    };
-    let positively_anothers = match liveness.owner(peer) {
-        AddressOwner::Pod(owner) if *owner == pod.uid => return Ok(Address::Own),
-        AddressOwner::Pod(_) => true,
-        AddressOwner::Nobody if is_hosts() => return Ok(Address::Own),
-        AddressOwner::Nobody => false,
-    };
-    match check {
-        PodAddressCheck::Report if !positively_anothers => Ok(Address::Unconfirmed),
+    match (check, whose(peer, pod, liveness)) {
+        (_, Whose::ThePods) => Ok(Address::Own),
+        (PodAddressCheck::Report, Whose::Nobodys) => Ok(Address::Unconfirmed),
         // The kubelet tells a pod's address a moment after its first container runs. A client that is told to try again
         // does; after a 401 it does not.
         _ if pod.addresses.is_empty() => Err(Rejection::Unavailable),

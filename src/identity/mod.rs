@@ -18,6 +18,7 @@ mod sources;
 mod verify;
 
 pub use facts::{AccountRef, Phase, PodFacts};
+pub use judge::CallingPod;
 pub use liveness::{AddressOwner, Liveness};
 pub use memory::ConnectionMemory;
 pub use rejection::Rejection;

@@ -10,7 +10,7 @@ use crate::telemetry::metrics::{AddressFinding, PodAsked, TokenCheck};
 use crate::telemetry::sampler::Sampler;
 
 use super::claims::{Binding, Claims};
-use super::judge::{self, Address, Judged, Purpose, Refused, Shown};
+use super::judge::{self, Address, CallingPod, Judged, Purpose, Refused, Shown};
 use super::memory::{ConnectionMemory, Last, Recent, Verified};
 use super::{KeySets, Liveness, PodFacts, PodLookup, Rejection, Settings};
 
@@ -196,6 +196,17 @@ impl Identity {
             Refused::PodUnknown => Rejection::Unavailable,
         });
         self.counted(result)
+    }
+
+    /// Which pod an admitted caller is, for rules about pods. `peer` is none where the pod's own node asks for it.
+    #[must_use]
+    pub fn calling_pod<'a>(
+        &self,
+        account: &ServiceAccountCaller,
+        peer: Option<IpAddr>,
+        liveness: &'a Liveness,
+    ) -> CallingPod<'a> {
+        judge::calling_pod(account, peer, self.settings.pod_address_check, liveness)
     }
 
     async fn workload(

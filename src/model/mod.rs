@@ -6,7 +6,9 @@ mod attributes;
 mod caller;
 mod care;
 mod kind;
+mod labels;
 mod names;
+mod network;
 mod operation;
 mod quota;
 mod reply;
@@ -18,7 +20,9 @@ pub use attributes::{Attributes, AttributesChange, RecoveryLevel, Tags};
 pub use caller::{Caller, NodeCaller, PodRef, RefusedVolume, ServiceAccountCaller};
 pub use care::RootKeyCare;
 pub use kind::Kind;
+pub use labels::Labels;
 pub use names::{Hex, InvalidName, Namespace, ObjectName, Uid, VaultId, VaultName, VaultUuid, Version};
+pub use network::{Bypass, DefaultAction, NetworkAcls, NetworkSettings};
 pub use operation::{
     Alphabet, Backup, Class, DeleteOwned, EnsureGeneratedSecret, EnsureVault, Operation, OperationName,
     Owner, PageRequest, SetSecret, UpdateSecret,

@@ -1,6 +1,6 @@
 //! A vault as the management plane declares it.
 
-use super::{RecoveryLevel, Uid, VaultId};
+use super::{NetworkAcls, NetworkSettings, RecoveryLevel, Uid, VaultId};
 
 /// What the `Vault` resource says, as far as requests depend on it. What it leaves out is as the vault's head has it, or
 /// the default where there is no head yet.
@@ -12,6 +12,8 @@ pub struct VaultSettings {
     pub purge_protection: Option<bool>,
     /// Whether secrets are read outside their dates.
     pub outside_validity: Option<OutsideValidity>,
+    /// From where it may be called.
+    pub network: NetworkSettings,
 }
 
 /// What holds in a vault, as its own head says: the head is authoritative, not the resource.
@@ -23,6 +25,8 @@ pub struct VaultRules {
     pub purge_protection: bool,
     /// Whether secrets are read outside their dates.
     pub outside_validity: OutsideValidity,
+    /// From where it may be called.
+    pub network: NetworkAcls,
 }
 
 /// Whether a secret is read before its `nbf` and from its `exp` on.
@@ -46,6 +50,7 @@ impl VaultRules {
             retention_days: settings.retention_days.unwrap_or(Self::DEFAULT_RETENTION_DAYS),
             purge_protection: settings.purge_protection.unwrap_or(false),
             outside_validity: settings.outside_validity.unwrap_or_default(),
+            network: NetworkAcls::default().following(settings.network),
         }
     }
 
@@ -56,6 +61,7 @@ impl VaultRules {
             retention_days: self.retention_days,
             purge_protection: self.purge_protection || settings.purge_protection.unwrap_or(false),
             outside_validity: settings.outside_validity.unwrap_or(self.outside_validity),
+            network: self.network.following(settings.network),
         }
     }
 
@@ -90,6 +96,7 @@ pub struct VaultEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::DefaultAction;
 
     #[test]
     fn the_recovery_level_is_azures_for_days_and_protection() {
@@ -98,6 +105,7 @@ mod tests {
                 retention_days,
                 purge_protection,
                 outside_validity: OutsideValidity::Deny,
+                network: NetworkAcls::default(),
             };
             rules.recovery_level().as_str()
         };
@@ -118,12 +126,14 @@ mod tests {
             retention_days,
             purge_protection,
             outside_validity,
+            network: NetworkSettings::default(),
         };
         let (deny, allow) = (OutsideValidity::Deny, OutsideValidity::Allow);
         let rules = |purge_protection, outside_validity| VaultRules {
             retention_days: 30,
             purge_protection,
             outside_validity,
+            network: NetworkAcls::default(),
         };
         for (before, said, after) in [
             (rules(false, deny), settings(None, None, None), rules(false, deny)),
@@ -166,5 +176,16 @@ mod tests {
             rules(false, deny)
         );
         assert_eq!(VaultRules::of(&VaultSettings::default()).retention_days, 90);
+        let closing = VaultSettings {
+            network: NetworkSettings {
+                default_action: Some(DefaultAction::Deny),
+                bypass: None,
+            },
+            ..VaultSettings::default()
+        };
+        let closed = VaultRules::of(&closing);
+        assert!(closed.network.denies(), "from its first moment");
+        assert_eq!(rules(true, allow).following(&closing).network, closed.network);
+        assert_eq!(closed.following(&VaultSettings::default()), closed);
     }
 }

@@ -15,6 +15,10 @@ pub(super) enum Reason {
     Made,
     /// Every subject has what the policy says.
     Granted,
+    /// What the rule names may reach the vault.
+    InForce,
+    /// The vault lets everybody in, so its rules are not asked.
+    NoEffect,
     /// The resource can't be what it says.
     Invalid,
     /// The vault that it names is not there.
@@ -56,6 +60,8 @@ impl Reason {
             Self::Available => "Available",
             Self::Made => "Made",
             Self::Granted => "Granted",
+            Self::InForce => "InForce",
+            Self::NoEffect => "NoEffect",
             Self::Invalid => "Invalid",
             Self::VaultNotFound => "VaultNotFound",
             Self::VaultNotReady => "VaultNotReady",

@@ -59,6 +59,7 @@ pub(super) struct Context {
 pub(super) struct Stores {
     pub(super) vaults: Store<Guarded<crd::Vault>>,
     pub(super) policies: Store<Guarded<crd::AccessPolicy>>,
+    pub(super) rules: Store<Guarded<crd::NetworkRule>>,
     pub(super) secrets: Store<Guarded<crd::Secret>>,
     pub(super) namespaces: Store<Namespace>,
 }
@@ -69,6 +70,7 @@ impl Stores {
         // A store whose writer is gone ends with its watch; then whoever waits here is dropped too.
         let _ = self.vaults.wait_until_ready().await;
         let _ = self.policies.wait_until_ready().await;
+        let _ = self.rules.wait_until_ready().await;
         let _ = self.secrets.wait_until_ready().await;
         let _ = self.namespaces.wait_until_ready().await;
     }
@@ -78,6 +80,7 @@ impl Stores {
 pub(super) struct Triggers {
     pub(super) vaults: Trigger<Guarded<crd::Vault>>,
     pub(super) policies: Trigger<Guarded<crd::AccessPolicy>>,
+    pub(super) rules: Trigger<Guarded<crd::NetworkRule>>,
     pub(super) secrets: Trigger<Guarded<crd::Secret>>,
     pub(super) namespaces: Trigger<Namespace>,
 }
@@ -201,6 +204,7 @@ const fn label(kind: Reconciled) -> &'static str {
     match kind {
         Reconciled::Vault => "Vault",
         Reconciled::AccessPolicy => "AccessPolicy",
+        Reconciled::NetworkRule => "NetworkRule",
         Reconciled::Secret => "Secret",
         Reconciled::Namespace => "Namespace",
     }

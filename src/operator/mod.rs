@@ -14,6 +14,7 @@ mod conditions;
 mod context;
 mod error;
 mod guards;
+mod network_rule;
 mod owned;
 mod report;
 mod run;

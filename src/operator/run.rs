@@ -24,7 +24,7 @@ use super::backoff::Backoff;
 use super::concerns::Concerns;
 use super::context::{Context, Guarded, Installation, Stores, Trigger, Triggers};
 use super::summaries::{self, Summaries};
-use super::{Error, access_policy, guards, secret, trust_bundle, vault};
+use super::{Error, access_policy, guards, network_rule, secret, trust_bundle, vault};
 use crate::client::{self, Client, Trust};
 use crate::crd::{self, labels};
 use crate::model::Clock;
@@ -138,22 +138,26 @@ impl Term<'_> {
     async fn serve_out(self) {
         let (vaults, vault_events) = watched(&self.cluster);
         let (policies, policy_events) = watched(&self.cluster);
+        let (rules, rule_events) = watched(&self.cluster);
         let (secrets, secret_events) = watched(&self.cluster);
         let (namespaces, namespace_events) = watched(&self.cluster);
         let (vaults_told, vaults_heard) = Trigger::new();
         let (policies_told, policies_heard) = Trigger::new();
+        let (rules_told, rules_heard) = Trigger::new();
         let (secrets_told, secrets_heard) = Trigger::new();
         let (namespaces_told, namespaces_heard) = Trigger::new();
         let (bundle, bundle_heard) = watch::channel(None);
         let stores = Stores {
             vaults,
             policies,
+            rules,
             secrets,
             namespaces,
         };
         let triggers = Triggers {
             vaults: vaults_told,
             policies: policies_told,
+            rules: rules_told,
             secrets: secrets_told,
             namespaces: namespaces_told,
         };
@@ -175,6 +179,14 @@ impl Term<'_> {
                 policy_events,
                 policies_heard,
                 access_policy::reconcile,
+                context,
+            )
+            .boxed(),
+            drive(
+                &context.stores.rules,
+                rule_events,
+                rules_heard,
+                network_rule::reconcile,
                 context,
             )
             .boxed(),
@@ -273,24 +285,30 @@ where
 /// What the resources that name a vault go by.
 #[derive(Default)]
 struct VaultChanges {
-    known: HashMap<ObjectRef<Guarded<crd::Vault>>, secret::Vault>,
+    known: HashMap<ObjectRef<Guarded<crd::Vault>>, (secret::Vault, network_rule::Asked)>,
 }
 
 impl VaultChanges {
-    /// A vault came, went, or began or ceased to be ready: whoever names it is looked at again. What else changes in it,
-    /// as the counts of its status do all the time, is nothing to them.
+    /// A vault came, went, began or ceased to be ready or to ask its rules: whoever names it is looked at again. What else
+    /// changes in it, as the counts of its status do all the time, is nothing to them.
     fn take(&mut self, context: &Context, vault: &Guarded<crd::Vault>) {
         let Context { stores, triggers, .. } = context;
         let reference = ObjectRef::from_obj(vault);
-        let now = stores
-            .vaults
-            .get(&reference)
-            .map_or(secret::Vault::Missing, |vault| secret::state(&vault));
+        let now = stores.vaults.get(&reference).map(|vault| {
+            let asked = network_rule::says_deny(&vault);
+            (secret::state(&vault), asked)
+        });
+        let now = now.filter(|(state, _)| *state != secret::Vault::Missing);
         let before = match now {
-            secret::Vault::Missing => self.known.remove(&reference),
-            secret::Vault::NotReady | secret::Vault::Ready => self.known.insert(reference, now),
+            None => self.known.remove(&reference),
+            Some(now) => self.known.insert(reference, now),
         };
-        if before != Some(now) {
+        if before != now {
+            triggers
+                .rules
+                .those(&naming(&stores.rules, vault, |rule| &rule.spec.vault_ref));
+        }
+        if before.map(|(state, _)| state) != now.map(|(state, _)| state) {
             triggers
                 .policies
                 .those(&naming(&stores.policies, vault, |policy| &policy.spec.vault_ref));

@@ -329,12 +329,17 @@ async fn report(
         secrets: before.and_then(|before| before.secrets),
         deleted_secrets: before.and_then(|before| before.deleted_secrets),
         next_expiry: before.and_then(|before| before.next_expiry.clone()),
+        network: before.and_then(|before| before.network.clone()),
         conditions: standing.conditions(known, seen.generation, context.clock.now().wall),
     };
     if let Some(counts) = seen.counts {
         after.secrets = Some(i64::try_from(counts.secrets).unwrap_or(i64::MAX));
         after.deleted_secrets = Some(i64::try_from(counts.deleted_secrets).unwrap_or(i64::MAX));
         after.next_expiry = counts.next_expiry.map(time);
+        after.network = counts.rules.map(|rules| crd::NetworkStatus {
+            default_action: rules.network.default_action.as_str().to_owned(),
+            bypass: rules.network.bypass.as_str().to_owned(),
+        });
     }
     let reference: ObjectReference = object.object_ref(&());
     report::status::<crd::Vault, _>(context, &reference, &standing, before, &after).await?;
@@ -362,12 +367,19 @@ fn uri(entry: &VaultEntry) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Namespace, OutsideValidity, UnixSeconds, VaultId, VaultName};
+    use crate::model::{
+        Bypass, DefaultAction, Namespace, NetworkAcls, NetworkSettings, OutsideValidity, UnixSeconds,
+        VaultId, VaultName,
+    };
 
     const RULES: VaultRules = VaultRules {
         retention_days: 90,
         purge_protection: false,
         outside_validity: OutsideValidity::Deny,
+        network: NetworkAcls {
+            default_action: DefaultAction::Allow,
+            bypass: Bypass::None,
+        },
     };
 
     fn installation() -> Installation {
@@ -555,13 +567,36 @@ mod tests {
             outside_validity: Some(OutsideValidity::Allow),
             ..VaultSettings::default()
         };
-        for settings in [&protect, &allow] {
+        let close = VaultSettings {
+            network: NetworkSettings {
+                default_action: Some(DefaultAction::Deny),
+                bypass: None,
+            },
+            ..VaultSettings::default()
+        };
+        let bypass = VaultSettings {
+            network: NetworkSettings {
+                default_action: None,
+                bypass: Some(Bypass::Volumes),
+            },
+            ..VaultSettings::default()
+        };
+        let all = [protect, allow, close, bypass];
+        for settings in &all {
             let (steps, ready, reason, next) = planned(&settled_under(RULES, settings.clone()));
             assert_eq!((steps, ready, reason), (vec![ensure()], true, Reason::Available));
             assert_eq!(next, Action::requeue(SETTLING));
         }
-        let become_so = RULES.following(&protect).following(&allow);
-        for settings in [VaultSettings::default(), protect, allow] {
+        let become_so = all.iter().fold(RULES, VaultRules::following);
+        let open = VaultSettings {
+            network: NetworkSettings {
+                default_action: Some(DefaultAction::Allow),
+                bypass: None,
+            },
+            ..VaultSettings::default()
+        };
+        assert_eq!(planned(&settled_under(become_so, open)).0, [ensure()]);
+        for settings in all.into_iter().chain([VaultSettings::default()]) {
             let (steps, ready, _, next) = planned(&settled_under(become_so, settings));
             assert_eq!((steps, ready, next), (vec![], true, Action::await_change()));
         }
@@ -579,6 +614,7 @@ mod tests {
                 retention_days,
                 purge_protection,
                 outside_validity: None,
+                network: NetworkSettings::default(),
             };
             let plan = plan(&settled_under(rules, settings), &installation());
             assert_eq!((plan.steps.len(), plan.standing.ready), (0, true));

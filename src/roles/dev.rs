@@ -77,7 +77,7 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Address of the internal listener, loopback alone, and what its clients are allowed; none for no such listener.
     pub internal: Option<(SocketAddr, Limits)>,
-    /// Vaults, access policies and secrets, as YAML.
+    /// Vaults, access policies, network rules and secrets, as YAML.
     pub documents: String,
     /// Signs the tokens that are accepted.
     pub issuer: IssuerKey,
@@ -211,14 +211,21 @@ impl Dev {
             .attempting("reading the vaults")?;
         let accounts = accounts(&documents.policies, &namespace);
         let policies: Vec<_> = documents.policies.iter().collect();
+        let rules: Vec<_> = documents.rules.iter().collect();
         world.update(|world| {
             for vault in &vaults {
                 let compiled = compile::policies(&vault.id, &policies);
+                let network = compile::network_rules(&vault.id, &rules).network;
+                world.network.set(vault.id.clone(), Arc::new(network));
                 world.policy.set(vault.id.clone(), Arc::new(compiled.policy));
                 world.vaults.insert(vault.id.clone(), Arc::new(vault.clone()));
             }
             for name in &accounts {
                 cluster::run_pod(&mut world.liveness, &namespace, name);
+            }
+            for name in [&namespace, &release] {
+                let labels = cluster::namespace_labels(name);
+                world.network.label_namespace(name.clone(), labels);
             }
             for name in [OPERATE, NODE_PROCESS] {
                 cluster::run_pod(&mut world.liveness, &release, name);

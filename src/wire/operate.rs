@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::framing::{Frame, InvalidFrame};
 use super::text;
 use crate::model::{
-    Alphabet, DeleteOwned, EnsureGeneratedSecret, EnsureVault, Kind, Namespace, Nearest, ObjectName,
-    Operation, OutsideValidity, OwnedSecret, Owner, QuotaOf, QuotaScope, RootKeyCare, Uid, UnixSeconds,
-    VaultId, VaultName, VaultRules, VaultSummary, Version,
+    Alphabet, Bypass, DefaultAction, DeleteOwned, EnsureGeneratedSecret, EnsureVault, Kind, Namespace,
+    Nearest, NetworkAcls, ObjectName, Operation, OutsideValidity, OwnedSecret, Owner, QuotaOf, QuotaScope,
+    RootKeyCare, Uid, UnixSeconds, VaultId, VaultName, VaultRules, VaultSummary, Version,
 };
 
 /// `POST` an [`EnsureVaultAction`] here.
@@ -303,6 +303,9 @@ struct RulesText {
     purge_protection: bool,
     #[serde(with = "OutsideText")]
     outside_validity: OutsideValidity,
+    /// A release that does not tell lets everybody in.
+    #[serde(default, with = "NetworkText")]
+    network: NetworkAcls,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -310,6 +313,29 @@ struct RulesText {
 enum OutsideText {
     Deny,
     Allow,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "NetworkAcls", rename_all = "camelCase")]
+struct NetworkText {
+    #[serde(with = "DefaultActionText")]
+    default_action: DefaultAction,
+    #[serde(with = "BypassText")]
+    bypass: Bypass,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "DefaultAction")]
+enum DefaultActionText {
+    Allow,
+    Deny,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Bypass")]
+enum BypassText {
+    None,
+    Volumes,
 }
 
 mod vault_id {
@@ -554,6 +580,10 @@ mod tests {
                 retention_days: 30,
                 purge_protection: true,
                 outside_validity: OutsideValidity::Allow,
+                network: NetworkAcls {
+                    default_action: DefaultAction::Deny,
+                    bypass: Bypass::Volumes,
+                },
             }),
         });
         let mut decoder = FrameDecoder::<SummaryFrame>::new();

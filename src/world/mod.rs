@@ -1,8 +1,8 @@
 //! The snapshot that a request reads: one struct, one generation, swapped whole.
 //!
 //! # Why
-//! Vaults, policies and what is alive must be seen together: a request that saw yesterday's policy beside today's pods
-//! could be allowed by neither day's rules. Writers (the feeds) are few and serialised; readers take no lock.
+//! Vaults, rules, policies and what is alive must be seen together: a request that saw yesterday's policy beside today's
+//! pods could be allowed by neither day's rules. Writers (the feeds) are few and serialised; readers take no lock.
 
 mod standing;
 
@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::identity::Liveness;
 use crate::model::{VaultEntry, VaultId};
+use crate::network;
 use crate::policy;
 
 pub use standing::{Feed, OutOfStanding, Standing};
@@ -24,6 +25,8 @@ pub struct World {
     pub generation: u64,
     /// The vaults that the management plane declares.
     pub vaults: imbl::HashMap<VaultId, Arc<VaultEntry>>,
+    /// From where they may be called.
+    pub network: network::Index,
     /// Who may do what in them.
     pub policy: policy::Index,
     /// Which pods and accounts live.

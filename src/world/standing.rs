@@ -12,6 +12,8 @@ pub enum Feed {
     Vaults,
     /// `AccessPolicy` resources.
     AccessPolicies,
+    /// `NetworkRule` resources.
+    NetworkRules,
     /// Pods.
     Pods,
     /// Service accounts.
@@ -24,9 +26,10 @@ pub enum Feed {
 
 impl Feed {
     /// All feeds.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Vaults,
         Self::AccessPolicies,
+        Self::NetworkRules,
         Self::Pods,
         Self::ServiceAccounts,
         Self::Namespaces,
@@ -39,6 +42,7 @@ impl Feed {
         match self {
             Self::Vaults => "vaults",
             Self::AccessPolicies => "accesspolicies",
+            Self::NetworkRules => "networkrules",
             Self::Pods => "pods",
             Self::ServiceAccounts => "serviceaccounts",
             Self::Namespaces => "namespaces",

@@ -11,7 +11,7 @@ use strongroom::dataplane::{Action, ROUTES};
 use super::{Rig, claims, request};
 
 /// One row for each route: the request that reaches it.
-fn rows() -> Vec<(Action, &'static str, &'static str, &'static str)> {
+pub(super) fn rows() -> Vec<(Action, &'static str, &'static str, &'static str)> {
     vec![
         (Action::ListSecrets, "GET", "/secrets?api-version=7.4", ""),
         (

@@ -17,6 +17,7 @@ mod client;
 mod deleted;
 mod hostile;
 mod matrix;
+mod network;
 mod projection;
 mod secrets;
 mod shapes;

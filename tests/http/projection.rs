@@ -40,11 +40,11 @@ fn client(rig: &Rig, token: &str) -> Client {
     .unwrap()
 }
 
-fn node(rig: &Rig) -> Client {
+pub(super) fn node(rig: &Rig) -> Client {
     client(rig, &rig.dev.own_token("strongroom-node").unwrap())
 }
 
-fn operator(rig: &Rig) -> Client {
+pub(super) fn operator(rig: &Rig) -> Client {
     client(rig, &rig.dev.own_token("strongroom-operate").unwrap())
 }
 
@@ -58,7 +58,7 @@ fn open(token: String, objects: &str) -> Open {
     }
 }
 
-async fn project(client: &Client, token: String, objects: &str) -> (TokenSender, Projection) {
+pub(super) async fn project(client: &Client, token: String, objects: &str) -> (TokenSender, Projection) {
     client.project(open(token, objects)).await.unwrap()
 }
 
@@ -71,7 +71,7 @@ async fn next(stream: &mut Projection) -> ServeFrame {
 }
 
 /// The files of the next frame, as `path=content`.
-async fn files(stream: &mut Projection) -> Vec<String> {
+pub(super) async fn files(stream: &mut Projection) -> Vec<String> {
     match next(stream).await {
         ServeFrame::Files(plan) => plan
             .files()
@@ -88,7 +88,7 @@ async fn files(stream: &mut Projection) -> Vec<String> {
     }
 }
 
-async fn refused(stream: &mut Projection) -> (Kind, String) {
+pub(super) async fn refused(stream: &mut Projection) -> (Kind, String) {
     match next(stream).await {
         ServeFrame::Refused(refused) => (refused.kind, refused.message),
         other => panic!("no refusal: {other:?}"),

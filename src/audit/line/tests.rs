@@ -12,6 +12,7 @@ use crate::model::{
 fn about() -> About<'static> {
     About {
         peer: Some("::ffff:10.0.0.7".parse().unwrap()),
+        reached: Some(true),
         host: Some("demo.shop.svc".into()),
         api_version: Some("7.6".into()),
         client_request_id: Some("6b4c0f0e-8e7c-11f0".into()),
@@ -71,6 +72,7 @@ fn a_read_is_one_line_with_azures_fields_and_ours() {
                 "id": "https://demo.shop.svc/secrets/Db-Password/11111111111111111111111111111111",
                 "httpStatusCode": 200,
                 "isAccessPolicyMatch": true,
+                "isAddressAuthorized": true,
             },
             "recordId": "00000000000000ab-7",
             "stage": "Complete",
@@ -179,6 +181,7 @@ fn what_strangers_send_cannot_change_a_records_shape() {
     let evil = "x\",\"resultType\":\"Success\"}\n{\"a\":\"\u{0}\u{2028}";
     let about = About {
         peer: None,
+        reached: None,
         host: Some(evil.into()),
         api_version: Some(evil.into()),
         client_request_id: Some(evil.into()),
@@ -243,6 +246,7 @@ fn the_longest_names_there_are_make_no_line_too_long() {
     let text = longest("ä", 100_000);
     let about = About {
         peer: Some("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap()),
+        reached: Some(false),
         host: Some(text.as_str().into()),
         api_version: Some(text.as_str().into()),
         client_request_id: Some(text.as_str().into()),

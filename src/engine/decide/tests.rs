@@ -3,17 +3,23 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::engine::heads::{BackedUp, PurgedLife, RequestMark, VAULT_FORMAT, VaultHead, Versions};
+use crate::engine::heads::{
+    BackedUp, FIRST_FORMAT, PurgedLife, RequestMark, VAULT_FORMAT, VaultHead, Versions,
+};
 use crate::model::{
-    Alphabet, AttributesChange, EnsureGeneratedSecret, Kind, Namespace, OutsideValidity, OwnedSecret, Owner,
-    RecoveryLevel, SecretBytes, SetSecret, Tags, Uid, UpdateSecret, VaultEntry, VaultId, VaultName,
-    VaultSettings, VaultUuid,
+    Alphabet, AttributesChange, Bypass, DefaultAction, EnsureGeneratedSecret, Kind, Namespace, NetworkAcls,
+    NetworkSettings, OutsideValidity, OwnedSecret, Owner, RecoveryLevel, SecretBytes, SetSecret, Tags, Uid,
+    UpdateSecret, VaultEntry, VaultId, VaultName, VaultSettings, VaultUuid,
 };
 
 const RULES: VaultRules = VaultRules {
     retention_days: 90,
     purge_protection: false,
     outside_validity: OutsideValidity::Deny,
+    network: NetworkAcls {
+        default_action: DefaultAction::Allow,
+        bypass: Bypass::None,
+    },
 };
 
 pub(in crate::engine) fn context(id: u8) -> Context {
@@ -729,6 +735,7 @@ fn a_vaults_rules_follow_its_resource_and_an_older_writer_must_not_forget_them()
             retention_days: None,
             purge_protection,
             outside_validity,
+            network: NetworkSettings::default(),
         },
     };
     let new = |id: u8| NewVault {
@@ -747,7 +754,7 @@ fn a_vaults_rules_follow_its_resource_and_an_older_writer_must_not_forget_them()
     let plain = step(None, &entry(None, None)).unwrap();
     assert_eq!((plain.format, plain.rules), (1, RULES));
     let protected = step(Some(&plain), &entry(Some(true), None)).unwrap();
-    assert_eq!((protected.format, protected.rev), (VAULT_FORMAT, 2));
+    assert_eq!((protected.format, protected.rev), (2, 2));
     assert!(protected.rules.purge_protection);
     assert!(
         step(Some(&protected), &entry(Some(false), None)).is_none(),
@@ -759,7 +766,7 @@ fn a_vaults_rules_follow_its_resource_and_an_older_writer_must_not_forget_them()
     let closed = step(Some(&open), &entry(None, Some(OutsideValidity::Deny))).unwrap();
     assert_eq!(closed.rules, protected.rules);
     let made_so = step(None, &entry(Some(true), Some(OutsideValidity::Allow))).unwrap();
-    assert_eq!((made_so.format, made_so.rules), (VAULT_FORMAT, open.rules));
+    assert_eq!((made_so.format, made_so.rules), (2, open.rules));
 }
 
 #[test]
@@ -779,6 +786,106 @@ fn purge_protection_holds_up_a_purge_that_has_not_begun() {
     assert_eq!(
         word(recover(Some(&deleted_head()), &name("a"), &protected)),
         "writes rev 4"
+    );
+}
+
+#[test]
+fn a_vaults_head_keeps_from_where_it_may_be_called_until_a_resource_says_otherwise() {
+    let entry = |uid: &str, default_action, bypass| VaultEntry {
+        id: VaultId {
+            namespace: Namespace::parse("shop").unwrap(),
+            name: VaultName::parse("demo").unwrap(),
+        },
+        uid: Uid::new(uid),
+        namespace_uid: Uid::new("shop-uid"),
+        settings: VaultSettings {
+            network: NetworkSettings {
+                default_action,
+                bypass,
+            },
+            ..VaultSettings::default()
+        },
+    };
+    let new = NewVault {
+        write: WriteId([1; 16]),
+        uuid: VaultUuid([1; 16]),
+        incarnation: [1; 16],
+        wrapped_key: vec![1],
+        now: UnixSeconds(1000),
+    };
+    let mut head: Option<VaultHead> = None;
+    // Each asks for what the vault is after the one before: (resource, says) -> (written, head)
+    for (uid, action, bypass, written, denies, volumes, format) in [
+        ("one", None, None, true, false, false, FIRST_FORMAT),
+        (
+            "one",
+            Some(DefaultAction::Allow),
+            None,
+            false,
+            false,
+            false,
+            FIRST_FORMAT,
+        ),
+        (
+            "one",
+            Some(DefaultAction::Deny),
+            None,
+            true,
+            true,
+            false,
+            VAULT_FORMAT,
+        ),
+        (
+            "one",
+            Some(DefaultAction::Deny),
+            None,
+            false,
+            true,
+            false,
+            VAULT_FORMAT,
+        ),
+        // What is no longer said stays, and so for whoever comes after it under its name.
+        ("one", None, None, false, true, false, VAULT_FORMAT),
+        ("two", None, None, true, true, false, VAULT_FORMAT),
+        ("two", None, Some(Bypass::Volumes), true, true, true, VAULT_FORMAT),
+        ("three", None, None, true, true, true, VAULT_FORMAT),
+        (
+            "three",
+            Some(DefaultAction::Allow),
+            Some(Bypass::None),
+            true,
+            false,
+            false,
+            VAULT_FORMAT,
+        ),
+    ] {
+        let step = ensure_vault(head.as_ref(), &entry(uid, action, bypass), &new).unwrap();
+        let next = match step {
+            Step::Write { head, .. } => Some(head),
+            Step::Keep(_) => None,
+            Step::Confirm(reply) => panic!("{reply:?}"),
+        };
+        assert_eq!(next.is_some(), written, "{uid} {action:?} {bypass:?}");
+        let now = next.or(head).unwrap();
+        let expected = NetworkAcls {
+            default_action: if denies {
+                DefaultAction::Deny
+            } else {
+                DefaultAction::Allow
+            },
+            bypass: if volumes { Bypass::Volumes } else { Bypass::None },
+        };
+        assert_eq!(
+            (now.rules.network, now.format),
+            (expected, format),
+            "{uid} {action:?} {bypass:?}"
+        );
+        head = Some(now);
+    }
+    let closed = ensure_vault(None, &entry("one", Some(DefaultAction::Deny), None), &new).unwrap();
+    assert!(
+        matches!(&closed, Step::Write { head, .. } if head.rules.network.denies() && head.format == VAULT_FORMAT),
+        "closed from its first moment"
     );
 }
 

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Namespace, ObjectName, OutsideValidity, Owner, Uid, UnixSeconds, VaultId, VaultName, VaultRules,
-    VaultUuid, Version,
+    Bypass, DefaultAction, Namespace, NetworkAcls, ObjectName, OutsideValidity, Owner, Uid, UnixSeconds,
+    VaultId, VaultName, VaultRules, VaultUuid, Version,
 };
 
 fn seconds() -> impl Strategy<Value = UnixSeconds> {
@@ -113,9 +113,16 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn rules()(retention_days: u16, purge_protection: bool, allowed: bool) -> VaultRules {
+    fn rules()(
+        retention_days: u16,
+        (purge_protection, allowed, denies, bypass) in any::<(bool, bool, bool, bool)>(),
+    ) -> VaultRules {
         let outside_validity = if allowed { OutsideValidity::Allow } else { OutsideValidity::Deny };
-        VaultRules { retention_days, purge_protection, outside_validity }
+        let network = NetworkAcls {
+            default_action: if denies { DefaultAction::Deny } else { DefaultAction::Allow },
+            bypass: if bypass { Bypass::Volumes } else { Bypass::None },
+        };
+        VaultRules { retention_days, purge_protection, outside_validity, network }
     }
 }
 
@@ -279,6 +286,7 @@ fn a_vaults_head_of_the_first_format_stays_readable() {
             retention_days: 90,
             purge_protection: false,
             outside_validity: OutsideValidity::Deny,
+            network: NetworkAcls::default(),
         },
         wrapped_key: vec![4],
         made: UnixSeconds(1000),

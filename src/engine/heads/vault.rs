@@ -3,10 +3,14 @@
 use super::wire::{self, DecodeError};
 use super::{Incarnation, WriteIds};
 use crate::engine::Error;
-use crate::model::{OutsideValidity, Uid, UnixSeconds, VaultId, VaultRules, VaultUuid};
+use crate::model::{NetworkAcls, OutsideValidity, Uid, UnixSeconds, VaultId, VaultRules, VaultUuid};
 
-/// The most that this version may change of a vault's head. Since 2 it may have rules that an older writer would forget.
-pub(in crate::engine) const VAULT_FORMAT: u32 = 2;
+/// The most that this version may change of a vault's head.
+pub(in crate::engine) const VAULT_FORMAT: u32 = FORMAT_OF_NETWORK;
+/// What the head of a vault needs that is purge-protected or read outside dates: an older writer would forget it.
+const FORMAT_OF_RULES: u32 = 2;
+/// What it needs where it says from where the vault may be called.
+const FORMAT_OF_NETWORK: u32 = 3;
 
 /// What a vault is, apart from its objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +38,10 @@ impl VaultHead {
     pub(in crate::engine) fn under(mut self, rules: VaultRules) -> Self {
         self.rules = rules;
         if rules.purge_protection || rules.outside_validity != OutsideValidity::Deny {
-            self.format = self.format.max(VAULT_FORMAT);
+            self.format = self.format.max(FORMAT_OF_RULES);
+        }
+        if rules.network != NetworkAcls::default() {
+            self.format = self.format.max(FORMAT_OF_NETWORK);
         }
         self
     }

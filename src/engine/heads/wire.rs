@@ -13,8 +13,8 @@ use super::{
 };
 use crate::engine::Error;
 use crate::model::{
-    InvalidName, Namespace, ObjectName, OutsideValidity, Owner, Tags, Uid, UnixSeconds, VaultId, VaultName,
-    VaultRules, VaultUuid, Version,
+    Bypass, DefaultAction, InvalidName, Namespace, NetworkAcls, ObjectName, OutsideValidity, Owner, Tags,
+    Uid, UnixSeconds, VaultId, VaultName, VaultRules, VaultUuid, Version,
 };
 
 /// Bytes that are no head. It tells nothing of them.
@@ -169,6 +169,12 @@ struct WireVault<'a> {
     /// Whether secrets are read outside their dates.
     #[n(13)]
     outside_allowed: Option<bool>,
+    /// Whether it denies what no network rule speaks of.
+    #[n(14)]
+    network_denies: Option<bool>,
+    /// Whether volumes need no network rule.
+    #[n(15)]
+    volumes_bypass: Option<bool>,
 }
 
 pub(super) fn encode_head(head: &Head) -> Result<Vec<u8>, Error> {
@@ -241,6 +247,8 @@ pub(super) fn encode_vault(head: &VaultHead) -> Result<Vec<u8>, Error> {
         made: head.made.0,
         purge_protection: head.rules.purge_protection.then_some(true),
         outside_allowed: (head.rules.outside_validity == OutsideValidity::Allow).then_some(true),
+        network_denies: head.rules.network.denies().then_some(true),
+        volumes_bypass: (head.rules.network.bypass == Bypass::Volumes).then_some(true),
     })
 }
 
@@ -264,6 +272,16 @@ pub(super) fn decode_vault(bytes: &[u8]) -> Result<VaultHead, DecodeError> {
             outside_validity: match wire.outside_allowed {
                 Some(true) => OutsideValidity::Allow,
                 Some(false) | None => OutsideValidity::Deny,
+            },
+            network: NetworkAcls {
+                default_action: match wire.network_denies {
+                    Some(true) => DefaultAction::Deny,
+                    Some(false) | None => DefaultAction::Allow,
+                },
+                bypass: match wire.volumes_bypass {
+                    Some(true) => Bypass::Volumes,
+                    Some(false) | None => Bypass::None,
+                },
             },
         },
         wrapped_key: wire.wrapped_key.to_vec(),

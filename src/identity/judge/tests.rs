@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::identity::AccountRef;
-use crate::model::{Namespace, UnixSeconds};
+use crate::model::{Labels, Namespace, UnixSeconds};
 
 mod addresses;
 mod alive;
@@ -50,6 +50,7 @@ fn settings(check: PodAddressCheck) -> Settings {
 
 fn pod(namespace: &str, name: &str, service_account: &str, addresses: &[&str]) -> PodFacts {
     PodFacts {
+        labels: Labels::default(),
         namespace: Namespace::parse(namespace).unwrap(),
         name: name.into(),
         uid: Uid::new(&format!("uid-of-{name}")),

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::crypto::{IssuerKey, JwkSet, SigningAlgorithm, VerificationKey};
 use crate::identity::{AccountRef, Phase, PodAddressCheck, Unavailable};
-use crate::model::{Namespace, UnixSeconds};
+use crate::model::{Labels, Namespace, UnixSeconds};
 use crate::telemetry::metrics::Shown as ShownMetrics;
 
 mod strangers;
@@ -113,6 +113,7 @@ fn account(namespace: &str, name: &str) -> AccountRef {
 
 fn web() -> PodFacts {
     PodFacts {
+        labels: Labels::default(),
         namespace: Namespace::parse("shop").unwrap(),
         name: "web".into(),
         uid: Uid::new("uid-of-web"),

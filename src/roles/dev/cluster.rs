@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{ISSUER, NODE};
 use crate::crypto::{JwkSet, VerificationKey};
 use crate::identity::{AccountRef, KeySets, Liveness, Phase, PodFacts, PodLookup, Unavailable};
-use crate::model::{Namespace, Uid, UnixSeconds};
+use crate::model::{Labels, Namespace, Uid, UnixSeconds};
 
 /// The keys of one issuer; they never change.
 pub(super) struct Keys(pub(super) JwkSet);
@@ -46,6 +46,16 @@ impl PodLookup for NoOtherPods {
     }
 }
 
+/// The one label of a pod: its account's name.
+const POD_LABEL: &str = "app";
+
+/// The one label of a namespace, as every cluster sets it.
+pub(super) fn namespace_labels(namespace: &Namespace) -> Labels {
+    [("kubernetes.io/metadata.name", namespace.as_str())]
+        .into_iter()
+        .collect()
+}
+
 /// Lets an account and its one pod live.
 pub(super) fn run_pod(liveness: &mut Liveness, namespace: &Namespace, account: &str) {
     let reference = AccountRef {
@@ -55,6 +65,7 @@ pub(super) fn run_pod(liveness: &mut Liveness, namespace: &Namespace, account: &
     liveness.upsert_account(reference, account_uid(namespace, account));
     let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
     liveness.upsert_pod(PodFacts {
+        labels: [(POD_LABEL, account)].into_iter().collect(),
         namespace: namespace.clone(),
         name: pod_name(account).into(),
         uid: pod_uid(namespace, account),

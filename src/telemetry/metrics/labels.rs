@@ -149,6 +149,8 @@ labels! {
         Vault = "Vault",
         /// `AccessPolicy`.
         AccessPolicy = "AccessPolicy",
+        /// `NetworkRule`.
+        NetworkRule = "NetworkRule",
         /// `Secret` of ours.
         Secret = "Secret",
         /// `Namespace`: the trust bundle.

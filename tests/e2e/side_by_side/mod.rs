@@ -1,7 +1,9 @@
 //! Tests that share the cluster: each in a namespace of its own.
 
 mod guards;
+mod hostile;
 mod liveness;
+mod network;
 mod operator;
 mod projection;
 mod refusals;

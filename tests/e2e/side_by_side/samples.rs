@@ -11,6 +11,7 @@ fn every_sample_applies_and_becomes_ready() {
     for kind in [
         "vaults.strongroom.dev",
         "accesspolicies.strongroom.dev",
+        "networkrules.strongroom.dev",
         "vaultsecrets.strongroom.dev",
     ] {
         tenant
@@ -23,7 +24,13 @@ fn every_sample_applies_and_becomes_ready() {
 #[test]
 #[ignore = "needs a cluster"]
 fn kubectl_explain_has_a_text_for_every_field() {
-    for kind in ["vaults", "accesspolicies", "vaultsecrets", "sealedrecords"] {
+    for kind in [
+        "vaults",
+        "accesspolicies",
+        "networkrules",
+        "vaultsecrets",
+        "sealedrecords",
+    ] {
         let said = kubectl(
             &["get", "crd", &format!("{kind}.strongroom.dev"), "-o", "json"],
             None,

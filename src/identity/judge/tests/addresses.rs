@@ -139,3 +139,67 @@ fn an_address_follows_the_pods_that_live() {
         "who holds the world before sees it whole"
     );
 }
+
+/// Which of the world's pods calls, by the shop's token: its name, or why none.
+fn calls(from: Option<&str>, check: PodAddressCheck, world: &Liveness) -> String {
+    let account = crate::model::ServiceAccountCaller {
+        namespace: Namespace::parse("shop").unwrap(),
+        name: "shopper".into(),
+        uid: Uid::new("uid-of-shopper"),
+        pod: Some(crate::model::PodRef {
+            name: "web".into(),
+            uid: Uid::new("uid-of-web"),
+            node: None,
+        }),
+        expires: UnixSeconds(NOW + 600),
+        address: None,
+    };
+    match calling_pod(&account, from.map(ip), check, world) {
+        CallingPod::Known(pod) => pod.name.to_string(),
+        CallingPod::None => "none".to_owned(),
+        CallingPod::NotYet => "not yet".to_owned(),
+    }
+}
+
+#[test]
+fn a_call_is_its_tokens_pods_only_from_that_pods_own_address() {
+    use PodAddressCheck::{Enforce, Off, Report};
+    for (from, found) in [
+        (Some(POD), "web"),
+        (Some("::ffff:10.0.0.7"), "web"),
+        (Some(OTHER_POD), "none"),
+        (Some(SHARED), "none"),
+        (Some(NODE), "none"),
+        (Some(NOBODYS), "none"),
+        // Its own node asks for it.
+        (None, "web"),
+    ] {
+        for check in [Enforce, Report] {
+            assert_eq!(calls(from, check, &world()), found, "{from:?} {check:?}");
+        }
+        assert_eq!(calls(from, Off, &world()), "web", "{from:?}");
+    }
+}
+
+#[test]
+fn a_pod_that_is_not_known_whole_calls_in_a_moment() {
+    let mut addressless = world();
+    addressless.upsert_pod(pod("shop", "web", "shopper", &[]));
+    assert_eq!(calls(Some(POD), PodAddressCheck::Report, &addressless), "not yet");
+    assert_eq!(calls(None, PodAddressCheck::Report, &addressless), "web");
+    let mut unseen = world();
+    unseen.remove_pod(&Uid::new("uid-of-web"));
+    for from in [Some(POD), None] {
+        assert_eq!(calls(from, PodAddressCheck::Report, &unseen), "not yet");
+    }
+}
+
+#[test]
+fn a_pod_on_the_hosts_network_calls_from_its_nodes_address() {
+    let mut world = world();
+    let mut web = pod("shop", "web", "shopper", &[NODE]);
+    web.host_network = true;
+    world.upsert_pod(web);
+    assert_eq!(calls(Some(NODE), PodAddressCheck::Report, &world), "web");
+    assert_eq!(calls(Some(POD), PodAddressCheck::Report, &world), "none");
+}
