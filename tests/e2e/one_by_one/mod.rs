@@ -3,6 +3,7 @@
 mod audit;
 mod canary;
 mod destruction;
+mod history;
 mod kills;
 mod records;
 mod rolling;
