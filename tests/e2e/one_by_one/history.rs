@@ -200,7 +200,9 @@ pub(super) fn is_one_while(test: &'static str, seconds: u64, trouble: impl FnOnc
     let namespace = tenant.namespace.clone();
     let program = format!("{PRELUDE}\naddresses, seconds = {addresses:?}, {seconds}\n{CLIENTS}");
     let clients = std::thread::spawn(move || {
-        let exec = ["-n", &namespace, "exec", "-i", "clients", "--", "python3", "-u", "-"];
+        let exec = [
+            "-n", &namespace, "exec", "-i", "clients", "--", "python3", "-u", "-",
+        ];
         kubectl(&exec, Some(&program))
     });
     std::thread::sleep(Duration::from_secs(6));

@@ -3,7 +3,7 @@
 mod audit;
 mod canary;
 mod destruction;
-mod history;
+pub(super) mod history;
 mod kills;
 mod records;
 mod rolling;
@@ -37,7 +37,7 @@ fn kill_9(pod: &str) -> bool {
 }
 
 /// Number of a container's first process on the node; none where the node is not ours to enter.
-fn process(pod: &str) -> Option<u32> {
+pub(super) fn process(pod: &str) -> Option<u32> {
     let id = kubectl(
         &[
             "-n",

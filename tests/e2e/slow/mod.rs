@@ -4,5 +4,6 @@
 //! later and later.
 
 mod control_plane;
+mod paused;
 mod removal;
 mod weather;
