@@ -3,7 +3,7 @@
 mod audit;
 mod canary;
 mod destruction;
-pub(super) mod history;
+pub(in crate::e2e) mod history;
 mod kills;
 mod records;
 mod rolling;
