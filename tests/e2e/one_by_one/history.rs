@@ -181,7 +181,11 @@ print("one history")
 
 /// Has them ask for so many seconds while `trouble` is made, which says whether it could be; before and after that a running pod
 /// holds a secret in a file.
-pub(in crate::e2e) fn is_one_while(test: &'static str, seconds: u64, trouble: impl FnOnce(&[String]) -> bool) {
+pub(in crate::e2e) fn is_one_while(
+    test: &'static str,
+    seconds: u64,
+    trouble: impl FnOnce(&[String]) -> bool,
+) {
     all_ready();
     let tenant = tenant(test);
     tenant.vault(&["get", "list", "set", "delete", "purge"]);

@@ -179,7 +179,10 @@ fn no_reference_of_his_reaches_beyond_his_namespace() {
             ("Secret", format!("{{vaultRef: {vault}, generate: {{}}}}")),
         ] {
             let refused = crime.apply(&resource(kind, "abc", &rest)).refused();
-            assert!(refused.contains("is invalid: spec.vaultRef"), "{kind} {vault}: {refused}");
+            assert!(
+                refused.contains("is invalid: spec.vaultRef"),
+                "{kind} {vault}: {refused}"
+            );
         }
     }
     let elsewhere = "{vaultRef: demo, subjects: [{kind: ServiceAccount, name: app, namespace: other}], permissions: {secrets: [get]}}";
