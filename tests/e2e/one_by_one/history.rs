@@ -14,7 +14,6 @@ use crate::e2e::harness::{PRELUDE, RELEASE, eventually, kubectl, tenant};
 /// - a read through the other replica may be late by the time that a watch takes: that is measured, and bounded.
 const CLIENTS: &str = r#"
 import threading, socket, ssl, collections, http.client
-bound = 5.0
 started = time.monotonic()
 until = started + seconds
 context = ssl.create_default_context(cafile=ca)
@@ -179,11 +178,12 @@ assert len(lives) > 5 and len(refusals) > 20 and len(stale) > 500, "too little h
 print("one history")
 "#;
 
-/// Has them ask for so many seconds while `trouble` is made, which says whether it could be; before and after that a running pod
+/// Has them ask for so many seconds, and reads through the other replica be `late` at most, while `trouble` is made, which says whether it could be; before and after that a running pod
 /// holds a secret in a file.
 pub(in crate::e2e) fn is_one_while(
     test: &'static str,
     seconds: u64,
+    late: Duration,
     trouble: impl FnOnce(&[String]) -> bool,
 ) {
     all_ready();
@@ -202,7 +202,10 @@ pub(in crate::e2e) fn is_one_while(
     };
     let addresses: Vec<String> = replicas.iter().map(address).collect();
     let namespace = tenant.namespace.clone();
-    let program = format!("{PRELUDE}\naddresses, seconds = {addresses:?}, {seconds}\n{CLIENTS}");
+    let program = format!(
+        "{PRELUDE}\naddresses, seconds, bound = {addresses:?}, {seconds}, {}\n{CLIENTS}",
+        late.as_secs()
+    );
     let clients = std::thread::spawn(move || {
         let exec = [
             "-n", &namespace, "exec", "-i", "clients", "--", "python3", "-u", "-",

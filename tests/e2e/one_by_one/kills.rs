@@ -5,10 +5,12 @@ use std::time::Duration;
 use super::{SETTLE, all_ready, history, kill_9, pods};
 use crate::e2e::harness::{RELEASE, eventually, kubectl, on_node, tenant};
 
+const LATE: Duration = Duration::from_secs(5);
+
 #[test]
 #[ignore = "needs a cluster"]
 fn kill_9_of_either_replica_of_serve_leaves_one_history_and_loses_no_acknowledged_write() {
-    history::is_one_while("kill_9_of_either_replica_of_serve", 22, |replicas| {
+    history::is_one_while("kill_9_of_either_replica_of_serve", 22, LATE, |replicas| {
         replicas.iter().all(|pod| {
             let killed = kill_9(pod);
             std::thread::sleep(Duration::from_secs(6));
@@ -20,7 +22,7 @@ fn kill_9_of_either_replica_of_serve_leaves_one_history_and_loses_no_acknowledge
 #[test]
 #[ignore = "needs a cluster"]
 fn kill_9_of_operates_leader_stops_no_write_and_another_leads() {
-    history::is_one_while("kill_9_of_operates_leader", 12, |_| {
+    history::is_one_while("kill_9_of_operates_leader", 12, LATE, |_| {
         let lease = kubectl(
             &[
                 "-n",
