@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use serde_json::json;
 use strongroom::crypto::{IssuerKey, SigningAlgorithm};
 use strongroom::dataplane::Limits;
-use strongroom::gate::Request;
+use strongroom::gate::{Rates, Request};
 use strongroom::model::{AttributesChange, ObjectName, Operation, SecretBytes, SetSecret, Tags};
 use strongroom::roles::dev::{Dev, Options};
 use strongroom::telemetry::clock;
@@ -38,6 +38,13 @@ pub(crate) async fn serve(folder: &Path, secrets: usize) {
         issuer: IssuerKey::generate(SigningAlgorithm::RS256).unwrap(),
         audit_dir: folder.join("audit"),
         limits: Limits::vaults(),
+        // Counted, and never reached.
+        rates: Rates {
+            address: u32::MAX,
+            caller: u32::MAX,
+            vault: u32::MAX,
+            vault_creates: u32::MAX,
+        },
         clock: clock::system(),
     })
     .await

@@ -21,7 +21,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Role {
     /// Data plane: the Azure Key Vault REST API, with the keys.
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Operator: reconciles custom resources; holds no key.
     Operate(Operate),
     /// Node plugin: mounts secrets into pods of its node.
@@ -141,6 +141,9 @@ pub struct Serve {
     /// How much there may be.
     #[command(flatten)]
     pub quotas: Quotas,
+    /// How much may be asked for.
+    #[command(flatten)]
+    pub rates: Rates,
     /// Address of the vaults' listener.
     #[arg(long, env = "STRONGROOM_VAULT_LISTEN", default_value = "0.0.0.0:8443")]
     pub vault_listen: SocketAddr,
@@ -174,6 +177,23 @@ pub struct Quotas {
         default_value_t = 200_000
     )]
     pub quota_installation_records: u64,
+}
+
+/// How many requests may come in ten seconds. Each replica counts for itself; 0 means as many as come.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Rates {
+    /// From one address, before any token is looked at.
+    #[arg(long, env = "STRONGROOM_RATE_ADDRESS", default_value_t = 20_000)]
+    pub rate_address: u32,
+    /// Of one service account.
+    #[arg(long, env = "STRONGROOM_RATE_CALLER", default_value_t = 10_000)]
+    pub rate_caller: u32,
+    /// To one vault, but for those that make new versions.
+    #[arg(long, env = "STRONGROOM_RATE_VAULT", default_value_t = 20_000)]
+    pub rate_vault: u32,
+    /// To one vault, those that make new versions.
+    #[arg(long, env = "STRONGROOM_RATE_VAULT_CREATES", default_value_t = 1_000)]
+    pub rate_vault_creates: u32,
 }
 
 /// `strongroom operate`.

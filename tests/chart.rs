@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
 use strongroom::config::Cli;
+use strongroom::gate::Rates;
 
 fn chart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/strongroom")
@@ -48,6 +49,34 @@ fn each_role_is_given_every_setting_under_the_name_that_it_reads() {
             read,
             "what the chart sets, and what `strongroom {role}` reads"
         );
+    }
+}
+
+#[test]
+fn the_limits_of_requests_are_the_same_everywhere() {
+    let values = fs::read_to_string(chart().join("values.yaml")).unwrap();
+    let values: serde_json::Value = serde_saphyr::from_str(&values).unwrap();
+    let command = Cli::command();
+    let serve = command.find_subcommand("serve").unwrap();
+    let Rates {
+        address,
+        caller,
+        vault,
+        vault_creates,
+    } = Rates::DEFAULT;
+    for (value, argument, limit) in [
+        ("address", "rate_address", address),
+        ("caller", "rate_caller", caller),
+        ("vault", "rate_vault", vault),
+        ("vaultCreates", "rate_vault_creates", vault_creates),
+    ] {
+        let argument = serve.get_arguments().find(|it| it.get_id() == argument).unwrap();
+        assert_eq!(
+            argument.get_default_values(),
+            [limit.to_string().as_str()],
+            "{value}"
+        );
+        assert_eq!(values["rateLimits"][value], limit, "{value}");
     }
 }
 

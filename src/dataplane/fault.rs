@@ -238,7 +238,7 @@ const fn codes(reason: Reason) -> (&'static str, Option<&'static str>) {
         Reason::ObjectIsBeingDeleted => ("Conflict", Some("ObjectIsBeingDeleted")),
         Reason::SecretExists => ("Conflict", None),
         Reason::OutOfLimits | Reason::BackupMalformed | Reason::SkipTokenInvalid => ("BadParameter", None),
-        Reason::QuotaExceeded => ("Throttled", None),
+        Reason::Throttled | Reason::QuotaExceeded => ("Throttled", None),
         Reason::IdentityUnavailable
         | Reason::VaultNotReady
         | Reason::OutOfStanding

@@ -22,6 +22,9 @@ pub struct Limits {
     pub body: Duration,
     /// How long the gate may take, where the store behind it does not answer.
     pub answer: Duration,
+    /// How long an answer is held back that says that somebody asks for too much: whoever asks anew at once, without waiting
+    /// as told, asks that much less often.
+    pub throttled: Duration,
     /// How long the client may leave an answer unread.
     pub unread: Duration,
     /// After how long a connection is cut that has requests under way and sees none of them end; none where they are meant to
@@ -53,6 +56,7 @@ impl Limits {
             body: Duration::from_secs(10),
             // Clients give up sooner or later, most not before 15 s.
             answer: Duration::from_secs(12),
+            throttled: Duration::from_millis(250),
             unread: Duration::from_secs(30),
             stuck: Some(Duration::from_secs(90)),
             idle_unknown: Duration::from_secs(15),

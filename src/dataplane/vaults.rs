@@ -14,7 +14,7 @@ use http::{HeaderValue, Request, Response, StatusCode, Version, header, request:
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::body;
@@ -66,6 +66,7 @@ pub async fn serve_vaults(tcp: TcpListener, tls: Arc<ServerConfig>, vaults: Vaul
         backups: Intake::new(BACKUP_BODY_BYTES, BACKUP_BODY_TIME),
         outlet: Outlet::default(),
         patience,
+        throttled: limits.throttled,
         ids: RequestIds::default(),
     });
     let counts = Counts {
@@ -92,6 +93,7 @@ struct VaultFace {
     backups: Intake,
     outlet: Outlet,
     patience: Duration,
+    throttled: Duration,
     ids: RequestIds,
 }
 
@@ -130,6 +132,11 @@ impl Face for VaultFace {
                 First::Failed(failed) => Err(*failed),
                 First::Working(work) => work.await,
             };
+            if let Err((fault, _)) = &responded
+                && fault.status == StatusCode::TOO_MANY_REQUESTS
+            {
+                Box::pin(sleep(self.throttled)).await;
+            }
             self.finish(&visitor, version, id, client_request_id, responded, under_way)
         }
     }

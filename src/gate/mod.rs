@@ -1,11 +1,13 @@
-//! The one door to every value: identity, standing, network, policy, audit, engine, audit, in this order and no other.
+//! The one door to every value: rates, identity, standing, network, policy, audit, engine, audit, in this order and no
+//! other.
 //!
 //! # Why
-//! A request comes in through [`Gate::admit`] (who asks; a 401 is told before anything else is looked at) and
+//! A request comes in through [`Gate::admit`] (who asks; a 401 is told before anything but the address is looked at) and
 //! [`Gate::perform`] (may they; do it; it is on record). There is no other call that reaches the engine with a request,
 //! and a projection to a node goes the same way, as the workload pod.
 
 mod changes;
+mod rates;
 mod refusal;
 mod request;
 mod whence;
@@ -26,9 +28,13 @@ use crate::model::{
 };
 use crate::policy::{self, Permit};
 use crate::telemetry::Metrics;
+use crate::telemetry::sampler::Sampler;
 use crate::world::{Shared, World};
 
+use rates::{Door, Drawn, Held, Limits, TooMuch};
+
 pub use changes::{Change, Changes};
+pub use rates::Rates;
 pub use refusal::{Reason, Refusal};
 pub use request::Request;
 
@@ -46,11 +52,15 @@ pub struct GateParts {
     pub metrics: Arc<Metrics>,
     /// What time it is.
     pub clock: Clock,
+    /// How much may be asked for.
+    pub rates: Rates,
 }
 
 /// The door.
 pub struct Gate {
     parts: GateParts,
+    limits: Limits,
+    throttled: Sampler,
     changes: TaskTracker,
 }
 
@@ -58,6 +68,8 @@ pub struct Gate {
 #[derive(Debug)]
 pub struct Connection {
     peer: IpAddr,
+    /// Where its address is counted.
+    share: Drawn,
     memory: Arc<ConnectionMemory>,
 }
 
@@ -91,6 +103,8 @@ pub struct Told<T = Reply> {
     /// None where who asks could not be judged: that is no operation of a vault.
     line: Option<Line>,
     result: Result<T, Refusal>,
+    /// It is under way until it is on record.
+    held: Option<Held>,
 }
 
 impl<T> Told<T> {
@@ -101,6 +115,7 @@ impl<T> Told<T> {
             started: self.started,
             line: self.line,
             result: self.result.map(form),
+            held: self.held,
         }
     }
 }
@@ -110,6 +125,9 @@ impl<T> Told<T> {
 pub struct Admitted {
     caller: Arc<Caller>,
     peer: Option<IpAddr>,
+    /// Where the caller is counted. Our own processes are not, nor is what a node asks for its pods' volumes: how much of that
+    /// there is at once the node's connection bounds.
+    share: Option<Drawn>,
     generation: u64,
 }
 
@@ -155,6 +173,8 @@ impl Gate {
     #[must_use]
     pub fn new(parts: GateParts) -> Self {
         Self {
+            limits: Limits::new(parts.rates, parts.clock.now().monotonic),
+            throttled: Sampler::default(),
             parts,
             changes: TaskTracker::new(),
         }
@@ -171,6 +191,7 @@ impl Gate {
     pub fn connection(&self, peer: IpAddr) -> Connection {
         Connection {
             peer,
+            share: self.limits.draw_address(peer),
             memory: Arc::default(),
         }
     }
@@ -184,38 +205,54 @@ impl Gate {
         let (now, world) = self.look().ok()?;
         let proof = connection.proof(token?);
         let result = self.parts.identity.recall(&proof, &world.liveness, now)?;
-        Some(self.admitted(connection, &world, result))
+        let may_ask = self.may_ask(Door::Vaults, connection, now);
+        Some(may_ask.and_then(|()| self.admitted(connection, &world, now, result)))
     }
 
     /// Who asks, on the vaults' listener. `token` is what follows `Bearer `.
     ///
     /// # Errors
-    /// 401 reasons; [`Reason::OutOfStanding`] where a token cannot be judged now. Without a token the answer is
-    /// [`Reason::MissingToken`] whatever else is wrong: it starts the challenge of every Azure SDK.
+    /// [`Reason::Throttled`] where an address or a caller asks for too much; 401 reasons; [`Reason::OutOfStanding`] where a
+    /// token cannot be judged now. Without a token the answer is [`Reason::MissingToken`] whatever else is wrong: it starts
+    /// the challenge of every Azure SDK.
     pub async fn admit(&self, connection: &Connection, token: Option<&str>) -> Result<Admitted, Refusal> {
+        let now = self.parts.clock.now();
+        self.may_ask(Door::Vaults, connection, now)?;
         let Some(token) = token else {
             return Err(self.unauthenticated(connection, Refusal::missing_token()));
         };
-        let (now, world) = self.look()?;
+        let world = self.look_at(now)?;
         let proof = connection.proof(token);
         let result = self.parts.identity.caller(&proof, &world.liveness, now).await;
-        self.admitted(connection, &world, result)
+        self.admitted(connection, &world, now, result)
     }
 
+    /// Who proved who they are, counted before anything that they send is read.
     fn admitted(
         &self,
         connection: &Connection,
         world: &World,
+        now: Moment,
         result: Result<Arc<Caller>, Rejection>,
     ) -> Result<Admitted, Refusal> {
-        match result {
-            Ok(caller) => Ok(Admitted {
-                caller,
-                peer: Some(connection.peer),
-                generation: world.generation,
-            }),
-            Err(rejection) => Err(self.unauthenticated(connection, Refusal::from(rejection))),
-        }
+        let caller =
+            result.map_err(|rejection| self.unauthenticated(connection, Refusal::from(rejection)))?;
+        let share = match &*caller {
+            Caller::ServiceAccount(account) => Some(self.limits.draw_caller(account)),
+            Caller::Operator => None,
+        };
+        let counted = share.map(|share| self.limits.caller(share, now.monotonic));
+        counted.transpose().map_err(|too_much| {
+            let refusal = self.too_much(&caller, too_much, now);
+            self.unidentified(&refusal);
+            refusal
+        })?;
+        Ok(Admitted {
+            caller,
+            peer: Some(connection.peer),
+            share,
+            generation: world.generation,
+        })
     }
 
     /// `operate`, on the internal listener.
@@ -227,15 +264,17 @@ impl Gate {
         connection: &Connection,
         token: Option<&str>,
     ) -> Result<Admitted, Refusal> {
+        let now = self.parts.clock.now();
+        self.may_ask(Door::Internal, connection, now)?;
         let Some(token) = token else {
             return Err(self.unauthenticated(connection, Refusal::missing_token()));
         };
-        let (now, world) = self.look()?;
+        let world = self.look_at(now)?;
         let identity = &self.parts.identity;
         let result = identity
             .operator(token, connection.peer, &world.liveness, now)
             .await;
-        self.admitted(connection, &world, result)
+        self.admitted(connection, &world, now, result)
     }
 
     /// A node's process, on the internal listener.
@@ -243,10 +282,12 @@ impl Gate {
     /// # Errors
     /// As [`Gate::admit`].
     pub async fn admit_node(&self, connection: &Connection, token: Option<&str>) -> Result<Node, Refusal> {
+        let now = self.parts.clock.now();
+        self.may_ask(Door::Internal, connection, now)?;
         let Some(token) = token else {
             return Err(self.unauthenticated(connection, Refusal::missing_token()));
         };
-        let (now, world) = self.look()?;
+        let world = self.look_at(now)?;
         match self
             .parts
             .identity
@@ -272,6 +313,7 @@ impl Gate {
             Ok(caller) => Ok(Admitted {
                 caller,
                 peer: None,
+                share: None,
                 generation: world.generation,
             }),
             Err(rejection) => Err(Refusal::from(rejection)),
@@ -298,17 +340,26 @@ impl Gate {
     /// The first part of [`Gate::perform`]: decides, and does what memory alone can answer.
     pub fn begin(self: &Arc<Self>, admitted: &Admitted, request: Request<'_>) -> Begun {
         let (name, started) = (request.operation.name(), self.parts.clock.now());
-        let told = |line, result| {
+        let told = |held, line, result| {
             Begun::Told(Told {
                 name,
                 started,
                 line,
                 result,
+                held,
             })
         };
         let world = match self.look_at(started) {
             Ok(world) => world,
-            Err(refusal) => return told(None, Err(refusal)),
+            Err(refusal) => return told(None, None, Err(refusal)),
+        };
+        let begun = admitted.share.map(|share| self.limits.begin_request(share));
+        let held = match begun.transpose() {
+            Ok(held) => held,
+            Err(too_much) => {
+                let refusal = self.too_much(&admitted.caller, too_much, started);
+                return told(None, None, Err(refusal));
+            }
         };
         if world.generation != admitted.generation
             && let Err(rejection) =
@@ -316,7 +367,7 @@ impl Gate {
                     .identity
                     .still_lives(&admitted.caller, &world.liveness, started)
         {
-            return told(None, Err(Refusal::from(rejection)));
+            return told(held, None, Err(Refusal::from(rejection)));
         }
         let Request {
             vault,
@@ -336,19 +387,28 @@ impl Gate {
                 let outcome = failure(&refusal);
                 let about = About { reached, ..about };
                 let line = audit.refused(&about, &admitted.caller, &vault, &asked, &outcome, started);
-                return told(Some(line), Err(refusal));
+                return told(held, Some(line), Err(refusal));
             }
         };
+        if admitted.share.is_some()
+            && let Err(too_much) = self
+                .limits
+                .vault(&vault, permit.operation().name(), started.monotonic)
+        {
+            let refusal = self.too_much(&admitted.caller, too_much, started);
+            return told(held, None, Err(refusal));
+        }
         if let Some(result) = self.parts.engine.recall(&permit, started) {
             let result = result.map_err(Refusal::from);
             let (outcome, ended) = (outcome(&result), self.parts.clock.now());
             let line = audit.read(&about, &permit, &asked, &outcome, started, ended);
-            return told(Some(line), result);
+            return told(held, Some(line), result);
         }
-        let (gate, about) = (Arc::clone(self), about.into_owned());
+        let (gate, about, share) = (Arc::clone(self), about.into_owned(), admitted.share);
         Begun::Working(
             async move {
-                let result = gate.work(about, permit, started).await;
+                let _held = held;
+                let result = gate.work(share, about, permit, started).await;
                 gate.count(name, started, &result);
                 result
             }
@@ -366,6 +426,7 @@ impl Gate {
             started,
             line,
             result,
+            held: _held,
         } = told;
         let recorded = match line {
             Some(line) => self.parts.audit.complete(line).await,
@@ -388,6 +449,7 @@ impl Gate {
 
     async fn work(
         self: &Arc<Self>,
+        share: Option<Drawn>,
         about: About<'static>,
         permit: Permit,
         now: Moment,
@@ -396,10 +458,17 @@ impl Gate {
             Class::Read => self.do_on_record(about, permit, now).await,
             // On a task of its own from before its intent is on record: nobody who leaves can stop it half-way.
             Class::Change => {
+                // Held to the end: what waits for its turn at an object holds a place in the audit log, and those are
+                // everybody's.
+                let begun = share.map(|share| self.limits.begin_change(share));
+                let held = begun
+                    .transpose()
+                    .map_err(|too_much| self.too_much(permit.caller(), too_much, now))?;
                 let gate = Arc::clone(self);
-                let done = self
-                    .changes
-                    .spawn(async move { gate.do_on_record(about, permit, now).await });
+                let done = self.changes.spawn(async move {
+                    let _held = held;
+                    gate.do_on_record(about, permit, now).await
+                });
                 done.await
                     .unwrap_or_else(|_| Err(Refusal::internal("the change ended without an outcome")))
             }
@@ -508,6 +577,26 @@ impl Gate {
         Ok(self.parts.world.load())
     }
 
+    /// Whether one more request may come from there. Whatever it shows has not been looked at.
+    fn may_ask(&self, door: Door, connection: &Connection, now: Moment) -> Result<(), Refusal> {
+        self.limits
+            .address(door, connection.share, now.monotonic)
+            .map_err(|too_much| {
+                self.parts.metrics.throttled(too_much.of);
+                self.unauthenticated(connection, Refusal::from(too_much))
+            })
+    }
+
+    /// What a caller asks too much of is counted and sampled, so that no flood of it fills the audit log.
+    fn too_much(&self, caller: &Caller, too_much: TooMuch, now: Moment) -> Refusal {
+        self.parts.metrics.throttled(too_much.of);
+        if self.throttled.takes(now) {
+            let caller = policy::caller_name(caller);
+            tracing::warn!(caller, limit = ?too_much.of, "a caller asks for too much and is told to wait");
+        }
+        Refusal::from(too_much)
+    }
+
     /// Vault found, then network, then policy. Whether a vault exists is told to callers of its own namespace alone: to
     /// others it looks like one that gives them nothing, wherever they call from.
     fn permit(
@@ -553,13 +642,15 @@ impl Gate {
         Ok(permit)
     }
 
+    /// Counts what was refused before it was known what is asked.
+    fn unidentified(&self, refusal: &Refusal) {
+        let (name, kind) = (OperationName::Authentication, Some(refusal.kind()));
+        self.parts.metrics.request(name, kind, std::time::Duration::ZERO);
+    }
+
     fn unauthenticated(&self, connection: &Connection, refusal: Refusal) -> Refusal {
         let now = self.parts.clock.now();
-        self.parts.metrics.request(
-            OperationName::Authentication,
-            Some(refusal.kind()),
-            std::time::Duration::ZERO,
-        );
+        self.unidentified(&refusal);
         self.parts
             .audit
             .unauthenticated(connection.peer, &failure(&refusal), now);

@@ -9,7 +9,10 @@ use crate::identity::Rejection;
 use crate::model::{Caller, Kind, VaultId};
 use crate::network;
 use crate::policy::{self, Denial};
+use crate::telemetry::metrics::Throttle;
 use crate::world::OutOfStanding;
+
+use super::rates::TooMuch;
 
 /// Why. Each listener says it in its own protocol, by one table over these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,6 +50,7 @@ pub enum Reason {
     OutOfLimits,
     BackupMalformed,
     SkipTokenInvalid,
+    Throttled,
     QuotaExceeded,
     VaultNotReady,
     OutOfStanding,
@@ -90,7 +94,7 @@ impl Reason {
                 Kind::Conflict
             }
             Self::OutOfLimits | Self::BackupMalformed | Self::SkipTokenInvalid => Kind::Invalid,
-            Self::QuotaExceeded => Kind::Throttled,
+            Self::Throttled | Self::QuotaExceeded => Kind::Throttled,
             Self::IdentityUnavailable
             | Self::VaultNotReady
             | Self::OutOfStanding
@@ -136,6 +140,7 @@ impl Reason {
             Self::BackupMalformed => "BackupMalformed",
             Self::OutOfLimits => "OutOfLimits",
             Self::SkipTokenInvalid => "SkipTokenInvalid",
+            Self::Throttled => "Throttled",
             Self::QuotaExceeded => "QuotaExceeded",
             Self::VaultNotReady => "VaultNotReady",
             Self::OutOfStanding => "OutOfStanding",
@@ -157,6 +162,8 @@ pub struct Refusal {
     /// The closed reason.
     pub reason: Reason,
     message: String,
+    /// In how many seconds there may be room.
+    wait: Option<u8>,
 }
 
 impl Refusal {
@@ -164,6 +171,7 @@ impl Refusal {
         Self {
             reason,
             message: message.into(),
+            wait: None,
         }
     }
 
@@ -182,6 +190,9 @@ impl Refusal {
     /// In how many seconds trying again may help.
     #[must_use]
     pub const fn retry_after(&self) -> Option<u8> {
+        if self.wait.is_some() {
+            return self.wait;
+        }
         match self.kind() {
             Kind::Throttled => Some(5),
             Kind::Unavailable => Some(1),
@@ -245,6 +256,25 @@ impl Refusal {
     pub(super) fn internal(message: &'static str) -> Self {
         tracing::error!(message, "a request failed by a defect");
         Self::new(Reason::Internal, "The request failed for an internal reason.")
+    }
+}
+
+impl From<TooMuch> for Refusal {
+    /// Azure's 429, with which limit it is.
+    fn from(TooMuch { of, wait }: TooMuch) -> Self {
+        let limit = match of {
+            Throttle::Address => "AddressRequestLimitReached",
+            Throttle::Caller => "CallerRequestLimitReached",
+            Throttle::Vault | Throttle::VaultCreates => "VaultRequestTypeLimitReached",
+            Throttle::UnderWay => "CallerRequestsUnderWayLimitReached",
+        };
+        let message =
+            format!("Request was not processed because too many requests were received. Reason: {limit}");
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        Self {
+            wait: Some(u8::try_from(seconds.max(1)).unwrap_or(u8::MAX)),
+            ..Self::new(Reason::Throttled, message)
+        }
     }
 }
 

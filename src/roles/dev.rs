@@ -24,7 +24,7 @@ use crate::crd;
 use crate::crypto::{IssuerKey, JwkSet, RootKey, SigningAlgorithm};
 use crate::dataplane::{Internal, Limits, Vaults, serve_internal, serve_vaults};
 use crate::engine::{Engine, EngineParts, Quotas};
-use crate::gate::{Gate, GateParts, Request};
+use crate::gate::{Gate, GateParts, Rates, Request};
 use crate::identity::{AccountRef, Identity, PodAddressCheck, Settings};
 use crate::model::{
     Clock, EnsureVault, Namespace, Operation, RefusedVolume, RootKeyCare, SecretBytes, Uid, UnixSeconds,
@@ -85,6 +85,8 @@ pub struct Options {
     pub audit_dir: PathBuf,
     /// What the vaults' clients are allowed.
     pub limits: Limits,
+    /// How much may be asked for.
+    pub rates: Rates,
     /// What time it is.
     pub clock: Clock,
 }
@@ -155,6 +157,7 @@ pub async fn run(config: config::Dev, clock: Clock, stop: CancellationToken) -> 
         issuer,
         audit_dir: folder.join("audit"),
         limits: Limits::vaults(),
+        rates: Rates::DEFAULT,
         clock,
     })
     .await?;
@@ -178,6 +181,7 @@ impl Dev {
             issuer,
             audit_dir,
             limits,
+            rates,
             clock,
         } = options;
         let documents = compile::documents(&documents).attempting("reading the documents")?;
@@ -259,6 +263,7 @@ impl Dev {
             engine: Arc::clone(&engine),
             metrics: Arc::clone(&metrics),
             clock: clock.clone(),
+            rates,
         }));
 
         let stop = CancellationToken::new();

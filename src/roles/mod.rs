@@ -51,7 +51,7 @@ pub fn run(cli: Cli) -> Result<(), RoleError> {
         let stop = stop_on_signal()?;
         let clock = clock::system();
         match cli.role {
-            Role::Serve(config) => serve::run(config, clock, stop).await,
+            Role::Serve(config) => serve::run(*config, clock, stop).await,
             Role::Operate(config) => operate::run(config, clock, stop).await,
             Role::Node(config) => node::run(config, clock, stop).await,
             Role::Dev(config) => dev::run(config, clock, stop).await,

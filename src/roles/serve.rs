@@ -15,7 +15,7 @@ use crate::cluster::{
 use crate::config;
 use crate::dataplane::{Internal, Limits, Vaults, serve_internal, serve_vaults};
 use crate::engine::{Engine, EngineParts, Quotas, Usage};
-use crate::gate::{Gate, GateParts};
+use crate::gate::{Gate, GateParts, Rates};
 use crate::identity::{AccountRef, Identity, PodAddressCheck, Settings};
 use crate::model::{Clock, Namespace};
 use crate::roles::{Attempt, RoleError, patiently, serve_health, show_fill, spawn_until, stay_tidy};
@@ -140,6 +140,7 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
         engine: Arc::clone(&engine),
         metrics: Arc::clone(&metrics),
         clock: clock.clone(),
+        rates: rates(config.rates),
     }));
 
     let feeds = FeedsConfig {
@@ -265,6 +266,15 @@ fn identity_settings(config: &config::Serve, namespace: &Namespace, keys: &Clust
         },
         operate_account: own(&config.operate_account),
         node_account: own(&config.node_account),
+    }
+}
+
+const fn rates(rates: config::Rates) -> Rates {
+    Rates {
+        address: rates.rate_address,
+        caller: rates.rate_caller,
+        vault: rates.rate_vault,
+        vault_creates: rates.rate_vault_creates,
     }
 }
 

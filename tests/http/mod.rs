@@ -19,6 +19,7 @@ mod hostile;
 mod matrix;
 mod network;
 mod projection;
+mod rates;
 mod secrets;
 mod shapes;
 
@@ -27,6 +28,8 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use strongroom::crypto::{IssuerKey, SigningAlgorithm};
 use strongroom::dataplane::Limits;
+use strongroom::gate::Rates;
+use strongroom::model::Clock;
 use strongroom::roles::dev::{self, Dev, Options};
 use strongroom::telemetry::clock;
 
@@ -108,6 +111,10 @@ impl Rig {
     }
 
     async fn with_both(limits: Limits, internal: Limits) -> Self {
+        Self::with_all(limits, internal, Rates::NONE, clock::system()).await
+    }
+
+    async fn with_all(limits: Limits, internal: Limits, rates: Rates, clock: Clock) -> Self {
         strongroom::tls::install_crypto_provider();
         let folder = tempfile::tempdir().unwrap();
         let dev = Dev::start(Options {
@@ -117,7 +124,8 @@ impl Rig {
             issuer: IssuerKey::generate(SigningAlgorithm::ES256).unwrap(),
             audit_dir: folder.path().join("audit"),
             limits,
-            clock: clock::system(),
+            rates,
+            clock,
         })
         .await
         .unwrap();

@@ -423,6 +423,7 @@ async fn our_own_processes_are_no_callers_of_the_network() {
         issuer: strongroom::crypto::IssuerKey::generate(strongroom::crypto::SigningAlgorithm::ES256).unwrap(),
         audit_dir: folder.path().join("audit"),
         limits: strongroom::dataplane::Limits::vaults(),
+        rates: strongroom::gate::Rates::NONE,
         clock: strongroom::telemetry::clock::system(),
     })
     .await

@@ -99,6 +99,22 @@ labels! {
 }
 
 labels! {
+    /// Of what too much was asked for.
+    Throttle {
+        /// From one address.
+        Address = "address",
+        /// By one caller.
+        Caller = "caller",
+        /// Of one vault.
+        Vault = "vault",
+        /// Of one vault, new versions.
+        VaultCreates = "vault_creates",
+        /// By one caller, at once.
+        UnderWay = "under_way",
+    }
+}
+
+labels! {
     /// What happened to the audit log's file.
     AuditIncident {
         /// It was closed at its size, and the next begun.
@@ -222,5 +238,6 @@ mod tests {
         each_at_its_place::<StoreWrite>();
         each_at_its_place::<Listener>();
         each_at_its_place::<Reconciled>();
+        each_at_its_place::<Throttle>();
     }
 }

@@ -20,7 +20,7 @@ use crate::model::{Kind, OperationName, QuotaScope, RootKeyCare};
 use families::{Counters, Counters2, Durations, Gauges};
 use labels::Outcome;
 pub use labels::{
-    AddressFinding, AuditIncident, Label, Listener, PodAsked, Reconciled, StoreWrite, TokenCheck,
+    AddressFinding, AuditIncident, Label, Listener, PodAsked, Reconciled, StoreWrite, Throttle, TokenCheck,
     TokenRejection,
 };
 
@@ -41,6 +41,7 @@ pub struct Metrics {
     requests: Counters2<OperationName, Outcome>,
     request_seconds: Durations<OperationName>,
     unauthenticated: IntCounter,
+    throttled: Counters<Throttle>,
     token_rejections: Counters<TokenRejection>,
     token_checks: Counters<TokenCheck>,
     pods_asked: Counters<PodAsked>,
@@ -95,6 +96,11 @@ impl Metrics {
             unauthenticated: IntCounter::new(
                 "strongroom_unauthenticated_total",
                 "Requests that proved no identity, challenges included.",
+            )?,
+            throttled: Counters::new(
+                "strongroom_throttled_total",
+                "Requests that were refused because too much was asked for, by limit.",
+                "limit",
             )?,
             token_rejections: Counters::new(
                 "strongroom_token_rejections_total",
@@ -249,6 +255,7 @@ impl Metrics {
                 Box::new(self.requests.clone()) as Box<dyn Collector>,
                 Box::new(self.request_seconds.clone()),
                 Box::new(self.unauthenticated.clone()),
+                Box::new(self.throttled.clone()),
                 Box::new(self.token_rejections.clone()),
                 Box::new(self.token_checks.clone()),
                 Box::new(self.pods_asked.clone()),
@@ -301,6 +308,11 @@ impl Metrics {
     /// A request proved no identity.
     pub fn unauthenticated(&self) {
         self.unauthenticated.inc();
+    }
+
+    /// A request was refused because too much was asked for.
+    pub fn throttled(&self, limit: Throttle) {
+        self.throttled.count(limit);
     }
 
     /// A token was not accepted.
