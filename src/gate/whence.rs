@@ -18,8 +18,9 @@ pub(super) fn reaches(
     admitted: &Admitted,
     vault: &VaultEntry,
 ) -> Result<(), Refusal> {
-    let Caller::ServiceAccount(account) = &*admitted.caller else {
-        return Ok(());
+    let account = match &*admitted.caller {
+        Caller::ServiceAccount(account) => account,
+        Caller::Operator => return Ok(()),
     };
     let acls = vault.settings.network.over(engine.network(vault));
     let acls = acls.ok_or_else(|| engine::Error::VaultNotReady {
