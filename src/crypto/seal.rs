@@ -53,6 +53,10 @@ pub enum RecordType {
     VaultKey = 8,
     /// An object with all its versions, in its owner's hands; never stored.
     Backup = 9,
+    /// The sealed value of one version, as a record of its own.
+    Value = 10,
+    /// Older versions of an object.
+    Page = 11,
 }
 
 impl RecordType {
@@ -67,6 +71,8 @@ impl RecordType {
             7 => Self::SkipToken,
             8 => Self::VaultKey,
             9 => Self::Backup,
+            10 => Self::Value,
+            11 => Self::Page,
             _ => return None,
         })
     }
@@ -395,6 +401,8 @@ mod tests {
             (7, RecordType::SkipToken),
             (8, RecordType::VaultKey),
             (9, RecordType::Backup),
+            (10, RecordType::Value),
+            (11, RecordType::Page),
         ] {
             assert_eq!(
                 (record_type as u8, RecordType::of(number)),
@@ -402,14 +410,14 @@ mod tests {
             );
         }
         assert!(
-            [0, 10, 255]
+            [0, 12, 255]
                 .into_iter()
                 .all(|number| RecordType::of(number).is_none())
         );
     }
 
     fn any_header() -> impl Strategy<Value = Header> {
-        (1..=9_u8, any::<[u8; 16]>(), any::<[u8; 16]>(), any::<u64>()).prop_map(
+        (1..=11_u8, any::<[u8; 16]>(), any::<[u8; 16]>(), any::<u64>()).prop_map(
             |(number, vault, incarnation, rev)| Header {
                 record_type: RecordType::of(number).unwrap(),
                 vault: VaultUuid(vault),

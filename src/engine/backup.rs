@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::decide::{self, Context, SealBody};
-use super::heads::{BackedUp, Head, VersionEntry, Versions};
+use super::heads::{BackedUp, Body, Head, VersionEntry, Versions};
 use super::limits::MAX_BACKUP;
 use super::objects::{Value, body_place, ready_vault};
 use super::seals::{BodyPlace, random_id};
@@ -27,6 +27,10 @@ impl Engine {
                 let vault = ready_vault(snapshot, address, entry)?;
                 let object = vault.object(name.folded())?;
                 let head = decide::backup(object.map(|object| &object.head), name)?;
+                // All of it, now.
+                head.live_secret()
+                    .map(|state| state.versions.all().map(drop))
+                    .transpose()?;
                 Ok((vault.clone(), head.clone()))
             })
             .await?;
@@ -34,17 +38,18 @@ impl Engine {
         let (key, id) = (self.seals.backup_key(&entry.namespace_uid)?, random_id()?);
         let mut entries = Vec::with_capacity(state.versions.count());
         let mut size = 0;
-        for (number, version) in state.versions.iter().enumerate() {
+        for (number, version) in state.versions.all()?.into_iter().enumerate() {
             if number % BETWEEN_PAUSES == BETWEEN_PAUSES - 1 {
                 tokio::task::yield_now().await;
             }
-            let place = body_place(&head, version.id, version.order);
             let value = self
-                .seals
-                .open_body(vault.head.uuid, &vault.key, &place, &version.body)?;
+                .read(entry, Some(name), |snapshot, _, _| {
+                    self.value(snapshot, &vault, &head, version)
+                })
+                .await?;
             let place = BodyPlace {
                 incarnation: id,
-                ..place
+                ..body_place(&head, version.id, version.order)
             };
             let body = self.seals.seal_backup_body(&key, &place, value.expose())?;
             size += body.len();
@@ -52,7 +57,7 @@ impl Engine {
                 return Err(too_large(size));
             }
             entries.push(Arc::new(VersionEntry {
-                body,
+                body: Body::Inline(body),
                 ..VersionEntry::clone(version)
             }));
         }
@@ -90,7 +95,7 @@ impl Engine {
         let (id, content) = self.seals.open_backup(&key, &backup.0)?;
         let backup = BackedUp::decode(content.expose()).map_err(|_| Error::BackupMalformed)?;
         let mut values = HashMap::with_capacity(backup.versions.count());
-        for (number, version) in backup.versions.iter().enumerate() {
+        for (number, version) in backup.versions.inline().iter().enumerate() {
             if number % BETWEEN_PAUSES == BETWEEN_PAUSES - 1 {
                 tokio::task::yield_now().await;
             }
@@ -100,7 +105,10 @@ impl Engine {
                 version: version.id,
                 order: version.order,
             };
-            let value = self.seals.open_backup_body(&key, &place, &version.body)?;
+            let Body::Inline(body) = &version.body else {
+                return Err(Error::BackupMalformed);
+            };
+            let value = self.seals.open_backup_body(&key, &place, body)?;
             values.insert(version.id, value);
         }
         Ok((backup, values))

@@ -6,13 +6,16 @@ use bytes::Bytes;
 
 use super::decide::Step;
 use super::heads::WriteIds;
-use super::index::Snapshot;
-use super::{Engine, Error};
+use super::index::{Snapshot, VaultAddress};
+use super::parts::NewPart;
+use super::{Engine, Error, Usage};
 use crate::model::{Reply, Uid, VaultUuid};
 use crate::store::{RecordName, Stamp, StoreError};
 
 /// Writes that one change may try before it gives way to the others.
 const MAX_WRITES: usize = 16;
+/// How often one change may bring something into memory.
+const MAX_LOADS: usize = 4 * MAX_WRITES;
 /// How long to wait before each read that looks for a write without an answer.
 const PATIENCE: [Duration; 4] = [
     Duration::ZERO,
@@ -41,8 +44,16 @@ pub(super) trait Change: Sync {
     /// Whether this change was made to the head.
     fn is_in(&self, head: &Self::Head) -> Made;
 
-    /// The head as its record.
-    fn seal(&self, snapshot: &Snapshot, head: &Self::Head) -> Result<Bytes, Error>;
+    /// The head as its record, and what is to be written before it.
+    fn seal(
+        &self,
+        engine: &Engine,
+        snapshot: &Snapshot,
+        head: Self::Head,
+    ) -> Result<Sealed<Self::Head>, Error>;
+
+    /// What to bring into memory where something is wanted that is not: the object, by its vault and its name in lower case.
+    fn object(&self) -> Option<(&VaultAddress, &str)>;
 
     /// Takes the written head into memory.
     fn keep(&self, engine: &Engine, stamp: &Stamp, size: u64, head: Self::Head);
@@ -55,6 +66,16 @@ pub(super) struct State<'a, H> {
     pub(super) size: u64,
     pub(super) rev: u64,
     pub(super) head: &'a H,
+}
+
+/// A head that is ready to be written.
+pub(super) struct Sealed<H> {
+    pub(super) head: H,
+    pub(super) envelope: Bytes,
+    /// To be written before it.
+    pub(super) parts: Vec<NewPart>,
+    /// Not named by it any more: to be removed after it.
+    pub(super) replaced: Vec<RecordName>,
 }
 
 /// Whether a head holds a change.
@@ -71,12 +92,13 @@ enum Next<H> {
     /// The same, told once it is confirmed.
     Confirm(Result<Reply, Error>),
     Write(Write<H>),
+    /// First something is to be brought into memory.
+    Load(Option<RecordName>),
 }
 
 struct Write<H> {
     expected: Expected,
-    envelope: Bytes,
-    head: H,
+    sealed: Sealed<H>,
     reply: Reply,
 }
 
@@ -118,7 +140,7 @@ impl Engine {
         unanswered: &mut Option<Unanswered>,
     ) -> Result<Reply, Error> {
         let mut confirmed = false;
-        let mut writes = 0;
+        let (mut writes, mut loads) = (0, 0);
         loop {
             let snapshot = self.index.load_full();
             if let Some(before) = unanswered.take()
@@ -134,22 +156,44 @@ impl Engine {
                     confirmed = true;
                     continue;
                 }
+                Next::Load(part) => {
+                    loads += 1;
+                    self.load_for(change, part, loads).await?;
+                    continue;
+                }
                 Next::Write(_) if writes == MAX_WRITES => return Err(Error::Contention),
                 Next::Write(write) => write,
             };
             writes += 1;
-            let size = write.envelope.len() as u64;
+            let Sealed {
+                head,
+                envelope,
+                parts,
+                replaced,
+            } = write.sealed;
+            self.write_parts(&parts).await?;
+            let size = envelope.len() as u64;
             let written = match &write.expected.stamp {
-                None => self.store.create(change.record(), write.envelope).await,
-                Some(stamp) => self.store.update(change.record(), stamp, write.envelope).await,
+                None => self.store.create(change.record(), envelope).await,
+                Some(stamp) => self.store.update(change.record(), stamp, envelope).await,
             };
             match written {
                 Ok(stamp) => {
-                    change.keep(self, &stamp, size, write.head);
+                    change.keep(self, &stamp, size, head);
+                    self.drop_parts(replaced).await;
                     return Ok(write.reply);
                 }
                 Err(StoreError::Conflict | StoreError::AlreadyExists | StoreError::NotFound) => {
                     self.refresh(change.record()).await?;
+                    if self.holds(change) {
+                        *unanswered = Some(Unanswered {
+                            expected: write.expected,
+                            reply: write.reply,
+                        });
+                    } else {
+                        let unnamed = self.surely_unnamed(change, parts)?;
+                        self.drop_parts(unnamed).await;
+                    }
                 }
                 Err(StoreError::Unknown | StoreError::Expired) => {
                     *unanswered = Some(Unanswered {
@@ -166,9 +210,31 @@ impl Engine {
         }
     }
 
+    /// Whether the head in memory has this change. What a store refuses may have been done by a request that was sent twice
+    /// on the way.
+    fn holds<C: Change>(&self, change: &C) -> bool {
+        let snapshot = self.index.load_full();
+        let state = change.current(&snapshot);
+        state.is_ok_and(|state| state.is_some_and(|state| change.is_in(state.head) == Made::Yes))
+    }
+
+    /// Those of the parts of a write that the store refused that nobody names nor will. A write that was done all the same may
+    /// be so long ago that the head does not hold its id any more, so only what the head names says so.
+    fn surely_unnamed<C: Change>(&self, change: &C, parts: Vec<NewPart>) -> Result<Vec<RecordName>, Error> {
+        let Some((address, folded)) = change.object().filter(|_| !parts.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        let Some(named) = self.all_named(&self.index.load(), address, folded)? else {
+            return Ok(Vec::new());
+        };
+        let records = parts.into_iter().map(|part| part.record);
+        Ok(records.filter(|record| !named.contains(record)).collect())
+    }
+
     fn next<C: Change>(&self, change: &C, snapshot: &Snapshot) -> Next<C::Head> {
         match self.decided(change, snapshot) {
             Ok(next) => next,
+            Err(Error::NotInMemory { part }) => Next::Load(part),
             Err(error) if error.rests_on_state() => Next::Confirm(Err(error)),
             Err(error) => Next::Answer(Err(error)),
         }
@@ -181,15 +247,17 @@ impl Engine {
             Step::Confirm(reply) => return Ok(Next::Confirm(Ok(reply))),
             Step::Write { head, reply, exempt } => (head, reply, exempt),
         };
-        let envelope = change.seal(snapshot, &head)?;
+        let sealed = change.seal(self, snapshot, head)?;
         if !exempt {
-            let (size, limit) = (envelope.len(), self.quotas.head_bytes);
-            if size > limit {
-                return Err(Error::HeadTooLarge { size, limit });
-            }
-            let before = state.as_ref().map(|state| state.size);
+            let before = state
+                .as_ref()
+                .map_or_else(Usage::default, |state| Usage::one(state.size));
+            let parts = sealed.parts.iter().map(|part| part.envelope.len() as u64);
+            let after = parts.fold(Usage::one(sealed.envelope.len() as u64), |all, part| {
+                all.and(Usage::one(part))
+            });
             self.quotas
-                .check(snapshot, change.payer(snapshot), before, size as u64)?;
+                .check(snapshot, change.payer(snapshot), before, after)?;
         }
         let expected = Expected {
             stamp: state.as_ref().map(|state| state.stamp.clone()),
@@ -197,10 +265,25 @@ impl Engine {
         };
         Ok(Next::Write(Write {
             expected,
-            envelope,
-            head,
+            sealed,
             reply,
         }))
+    }
+
+    /// Brings into memory what a change wants to know. A part that is gone may be gone because the head is another by now.
+    async fn load_for<C: Change>(
+        &self,
+        change: &C,
+        part: Option<RecordName>,
+        loads: usize,
+    ) -> Result<(), Error> {
+        let Some((address, folded)) = change.object().filter(|_| loads <= MAX_LOADS) else {
+            return Err(Error::NotInMemory { part });
+        };
+        match self.load(address, folded, part).await {
+            Err(error) if error.rests_on_state() && loads < MAX_LOADS => self.refresh(change.record()).await,
+            loaded => loaded,
+        }
     }
 
     /// Brings the record in memory up to what a quorum read finds that begins after this call.

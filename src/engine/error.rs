@@ -2,7 +2,7 @@
 
 use crate::crypto::CryptoError;
 use crate::model::{Kind, ObjectName, QuotaOf, QuotaScope, VaultId, Version};
-use crate::store::StoreError;
+use crate::store::{RecordName, StoreError};
 
 /// Why an operation was not done. Messages are for the caller: they hold names at most, never a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -130,6 +130,13 @@ pub enum Error {
         /// How many it may have.
         limit: usize,
     },
+    /// Older versions, or a value, are not in memory yet. They are read and the question is asked again, so nobody is told
+    /// of it but who asks of more than can be read at once.
+    #[error("Parts of the object are still being read; try again.")]
+    NotInMemory {
+        /// A value's record; none: the pages of the object.
+        part: Option<RecordName>,
+    },
     /// A share of the store is used up.
     #[error(
         "Nothing more can be stored: of the {limit} {of} that {} may hold, {used} are used. Purge deleted secrets that \
@@ -227,6 +234,7 @@ impl Error {
             | Self::BackupTooLarge { .. } => Kind::Invalid,
             Self::QuotaExceeded { .. } => Kind::Throttled,
             Self::VaultNotReady { .. }
+            | Self::NotInMemory { .. }
             | Self::NewerFormat
             | Self::StoreRolledBack
             | Self::Contention
@@ -273,6 +281,7 @@ impl Error {
             | Self::SkipTokenInvalid
             | Self::BackupMalformed
             | Self::QuotaExceeded { .. }
+            | Self::NotInMemory { .. }
             | Self::StoreRolledBack
             | Self::Contention
             | Self::OutcomeUnknown

@@ -22,6 +22,7 @@ mod lanes;
 mod limits;
 mod objects;
 mod paging;
+mod parts;
 mod purge;
 mod quota;
 mod read;
@@ -53,6 +54,7 @@ use read::Read;
 use seals::{Seals, random_id};
 
 pub use error::{Damage, Error};
+pub use heads::Sizes;
 pub use limits::{MAX_BACKUP, MAX_BACKUP_VERSIONS, MAX_CONTENT_TYPE, MAX_PAGE, MAX_TAG, MAX_TAGS, MAX_VALUE};
 pub use quota::{Fill, Quotas, Usage};
 
@@ -83,6 +85,9 @@ pub struct Engine {
     /// How to wait; tests do not wait.
     pause: fn(Duration) -> BoxFuture<'static, ()>,
 }
+
+/// How often a read brings what it lacks into memory before it gives up.
+const MOST_ROUNDS: usize = 6;
 
 /// A change that is asked for.
 #[derive(Clone, Copy)]
@@ -118,8 +123,8 @@ impl Engine {
         }
     }
 
-    /// What memory alone says to a read. None for a change, for a backup, which takes its time, and where the answer would be a
-    /// refusal that has to be confirmed first: [`Engine::perform`] then.
+    /// What memory alone says to a read. None for a change, for a backup, which takes its time, where something is to be
+    /// brought into memory, and where the answer would be a refusal that has to be confirmed first: [`Engine::perform`] then.
     ///
     /// # Errors
     /// [`Error`]s that rest on no stored state.
@@ -130,7 +135,8 @@ impl Engine {
             return Some(Err(Error::StoreRolledBack));
         }
         let address = VaultAddress::of(permit.vault());
-        match read.answer(&self.seals, permit.vault(), &snapshot, &address, false) {
+        match read.answer(self, permit.vault(), &snapshot, &address, false) {
+            Err(Error::NotInMemory { .. }) => None,
             Err(error) if error.rests_on_state() => None,
             told => Some(told),
         }
@@ -372,6 +378,7 @@ impl Engine {
             context,
             value,
             seals: &self.seals,
+            sizes: &self.quotas.sizes,
             decide,
         };
         self.commit(&change).await
@@ -379,7 +386,7 @@ impl Engine {
 
     async fn tell(&self, entry: &VaultEntry, read: Read<'_>) -> Result<Reply, Error> {
         let answer = |snapshot: &Snapshot, address: &VaultAddress, confirmed| {
-            read.answer(&self.seals, entry, snapshot, address, confirmed)
+            read.answer(self, entry, snapshot, address, confirmed)
         };
         self.read(entry, read.name(), answer).await
     }
@@ -393,13 +400,39 @@ impl Engine {
         answer: impl Fn(&Snapshot, &VaultAddress, bool) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let address = VaultAddress::of(entry);
-        let first = answer(&self.index.load(), &address, false);
-        if first.as_ref().err().is_none_or(|error| !error.rests_on_state()) {
-            return first;
+        let mut confirmed = false;
+        // Each round brings more into memory, or the store's own word; what is never enough is not asked for ever.
+        for _ in 0..MOST_ROUNDS {
+            let answered = answer(&self.index.load(), &address, confirmed);
+            let refusal = match (answered, name) {
+                (Err(Error::NotInMemory { part }), Some(name)) => {
+                    match self.load(&address, name.folded(), part).await {
+                        Ok(()) => continue,
+                        Err(refusal) => refusal,
+                    }
+                }
+                (Err(refusal), _) => refusal,
+                (Ok(answer), _) => return Ok(answer),
+            };
+            if confirmed || !refusal.rests_on_state() {
+                return Err(refusal);
+            }
+            self.confirm(entry, &address, name).await?;
+            confirmed = true;
         }
+        Err(Error::NotInMemory { part: None })
+    }
+
+    /// Asks the store for the vault, if it is not known, and for the object.
+    async fn confirm(
+        &self,
+        entry: &VaultEntry,
+        address: &VaultAddress,
+        name: Option<&ObjectName>,
+    ) -> Result<(), Error> {
         let known = |snapshot: &Snapshot| {
             snapshot
-                .vault(&address)
+                .vault(address)
                 .filter(|vault| vault.damage.is_none())
                 .map(|vault| vault.head.uuid)
         };
@@ -414,7 +447,7 @@ impl Engine {
             self.refresh(&self.seals.object_record(vault, name.folded())?)
                 .await?;
         }
-        answer(&self.index.load(), &address, true)
+        Ok(())
     }
 }
 

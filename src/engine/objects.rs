@@ -1,15 +1,19 @@
 //! Changes of objects and of vaults, as [`Change`] sees them.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use super::commit::{Change, Made, State};
+use super::commit::{Change, Made, Sealed, State};
 use super::decide::{self, Context, NewVault, SealBody, Step};
-use super::heads::{Head, SecretState, VaultHead};
+use super::heads::{
+    Fitted, Head, Incarnation, PageRef, PartKind, SecretState, Sizes, VaultHead, decode_page, fit,
+};
 use super::index::{Snapshot, Vault, VaultAddress};
+use super::parts::NewPart;
 use super::seals::{BodyPlace, Seals};
-use super::{Engine, Error};
+use super::{Damage, Engine, Error};
 use crate::crypto::random;
 use crate::model::{Alphabet, ObjectName, SecretBytes, Uid, VaultEntry, VaultUuid, Version};
 use crate::store::{RecordName, Stamp};
@@ -37,6 +41,7 @@ pub(super) struct ObjectChange<'a, D> {
     pub(super) context: Context,
     pub(super) value: Value<'a>,
     pub(super) seals: &'a Seals,
+    pub(super) sizes: &'a Sizes,
     pub(super) decide: D,
 }
 
@@ -98,26 +103,91 @@ where
         payer(&self.address, snapshot)
     }
 
+    fn object(&self) -> Option<(&VaultAddress, &str)> {
+        Some((&self.address, self.name.folded()))
+    }
+
     fn is_in(&self, head: &Head) -> Made {
         if head.writes.contains(&self.context.write) {
             return Made::Yes;
         }
-        let is_there = |secret: &SecretState| secret.versions.get(&self.context.version).is_some();
+        // What pages hold is not looked at: a version goes there by later changes alone, and those leave its write id.
+        let is_there = |secret: &SecretState| {
+            let mut inline = secret.versions.inline().iter();
+            inline.any(|entry| entry.id == self.context.version)
+        };
+        let all_at_hand = |secret: &SecretState| secret.versions.pages().is_empty();
         match self.value {
             Value::None | Value::Restored(_) => Made::NotLately,
-            // A version stays for as long as its name is not purged.
+            // A version stays for as long as its name is not purged, but it may go onto a page.
             Value::Given(_) | Value::Generated { .. } if head.secret.as_ref().is_some_and(is_there) => {
                 Made::Yes
             }
-            Value::Given(_) | Value::Generated { .. } if head.purged.is_empty() => Made::No,
+            Value::Given(_) | Value::Generated { .. }
+                if head.purged.is_empty() && head.secret.as_ref().is_none_or(all_at_hand) =>
+            {
+                Made::No
+            }
             Value::Given(_) | Value::Generated { .. } => Made::NotLately,
         }
     }
 
-    fn seal(&self, snapshot: &Snapshot, head: &Head) -> Result<Bytes, Error> {
+    fn seal(&self, engine: &Engine, snapshot: &Snapshot, head: Head) -> Result<Sealed<Head>, Error> {
         let vault = self.vault(snapshot)?;
-        self.seals
-            .seal_object(vault.head.uuid, &vault.key, &self.record, head)
+        let uuid = vault.head.uuid;
+        let (life, parts) = (Life::of(&head), RefCell::new(Vec::new()));
+        let open = |page: &PageRef| {
+            let record = self.seals.part_record(uuid, &page.part)?;
+            let made = parts
+                .borrow()
+                .iter()
+                .find_map(|part: &NewPart| (part.record == record).then(|| part.envelope.clone()));
+            let content = match made {
+                Some(envelope) => {
+                    let named = (uuid, &life);
+                    self.seals.open_named_part(
+                        &vault.key,
+                        &record,
+                        PartKind::Page,
+                        &page.part,
+                        &envelope,
+                        named,
+                    )?
+                }
+                None => engine.part(snapshot, vault, &life, PartKind::Page, &page.part)?,
+            };
+            decode_page(content.expose()).map_err(|_| Error::RecordDamaged(Damage::DoesNotOpen))
+        };
+        let mut make = |kind, content: &[u8]| {
+            let (new, part) = self.seals.make_part(uuid, &vault.key, &life, kind, content)?;
+            parts.borrow_mut().push(new);
+            Ok(part)
+        };
+        let Fitted {
+            head,
+            content,
+            obsolete,
+        } = fit(head, self.sizes, &open, &mut make)?;
+        let envelope = self
+            .seals
+            .seal_object(uuid, &vault.key, &self.record, &head, &content)?;
+        let mut parts = parts.into_inner();
+        let mut replaced = Vec::with_capacity(obsolete.len());
+        for page in obsolete {
+            let record = self.seals.part_record(uuid, &page.part)?;
+            let before = parts.len();
+            // A page that was merged as soon as it was made need not be written.
+            parts.retain(|part| part.record != record);
+            if parts.len() == before {
+                replaced.push(record);
+            }
+        }
+        Ok(Sealed {
+            head,
+            envelope,
+            parts,
+            replaced,
+        })
     }
 
     fn keep(&self, engine: &Engine, stamp: &Stamp, size: u64, head: Head) {
@@ -169,6 +239,10 @@ impl Change for VaultChange<'_> {
         payer(&self.address, snapshot)
     }
 
+    fn object(&self) -> Option<(&VaultAddress, &str)> {
+        None
+    }
+
     fn is_in(&self, head: &VaultHead) -> Made {
         if head.writes.contains(&self.new.write) {
             Made::Yes
@@ -177,8 +251,13 @@ impl Change for VaultChange<'_> {
         }
     }
 
-    fn seal(&self, _: &Snapshot, head: &VaultHead) -> Result<Bytes, Error> {
-        self.seals.seal_vault(&self.record, head)
+    fn seal(&self, _: &Engine, _: &Snapshot, head: VaultHead) -> Result<Sealed<VaultHead>, Error> {
+        Ok(Sealed {
+            envelope: self.seals.seal_vault(&self.record, &head)?,
+            head,
+            parts: Vec::new(),
+            replaced: Vec::new(),
+        })
     }
 
     fn keep(&self, engine: &Engine, stamp: &Stamp, size: u64, head: VaultHead) {
@@ -192,6 +271,22 @@ impl Change for VaultChange<'_> {
 fn payer<'a>(address: &'a VaultAddress, snapshot: &Snapshot) -> (&'a Uid, Option<VaultUuid>) {
     let vault = snapshot.vault(address).map(|vault| vault.head.uuid);
     (&address.namespace_uid, vault)
+}
+
+/// Which life of which name something belongs to.
+#[derive(Debug, Clone)]
+pub(super) struct Life {
+    pub(super) name: ObjectName,
+    pub(super) incarnation: Incarnation,
+}
+
+impl Life {
+    pub(super) fn of(head: &Head) -> Self {
+        Self {
+            name: head.name.clone(),
+            incarnation: head.incarnation,
+        }
+    }
 }
 
 /// The vault, if its head is there and good.

@@ -102,7 +102,7 @@ pub(super) fn versions(
     let object = vault.object(name.folded())?;
     let (head, secret) = live(object.map(|object| &object.head), name)?;
     let limit = usize::from(request.limit.get());
-    let mut entries = secret.versions.before(before).peekable();
+    let mut entries = secret.versions.before(before)?.peekable();
     let mut items = Vec::with_capacity(limit);
     let mut last = None;
     for entry in entries.by_ref().take(limit) {

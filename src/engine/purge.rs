@@ -1,4 +1,4 @@
-//! Purge: mark, remove, leave a receipt.
+//! Purge: mark, remove all parts, leave a receipt.
 //!
 //! # Why
 //! The mark is the point of no return: from it on the secret is neither live nor deleted, whoever ends the purge. The
@@ -24,6 +24,9 @@ impl Engine {
         let mark =
             |head: Option<&Head>, context: &Context, _: &SealBody<'_>| decide::purge(head, name, context);
         self.change(asked, name, Value::None, mark).await?;
+        self.purge_parts(asked, name)
+            .await
+            .map_err(|_| Error::PurgeUnfinished)?;
         let end = |head: Option<&Head>, context: &Context, _: &SealBody<'_>| decide::end_purge(head, context);
         self.change(asked, name, Value::None, end)
             .await

@@ -1,10 +1,10 @@
 //! How much of the store a vault, a namespace and the whole installation may take: our writes share the cluster's etcd, and
 //! one tenant is not to fill it for all.
 
+use super::heads::Sizes;
 use super::index::Snapshot;
 use super::{Engine, Error};
 use crate::model::{Nearest, QuotaOf, QuotaScope, Uid, VaultUuid};
-use crate::store::MAX_ENVELOPE;
 
 /// Bytes of sealed records, and how many of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,8 +20,8 @@ pub struct Usage {
 pub struct Quotas {
     /// Versions of one object.
     pub versions: usize,
-    /// Bytes of one object's sealed head, with all its versions.
-    pub head_bytes: usize,
+    /// Bytes of heads, values and pages.
+    pub sizes: Sizes,
     /// Of all vaults together.
     pub installation: Usage,
     /// Of all vaults of one namespace.
@@ -38,7 +38,7 @@ impl Default for Quotas {
         };
         Self {
             versions: 10_000,
-            head_bytes: MAX_HEAD,
+            sizes: Sizes::default(),
             installation: usage(512, 200_000),
             namespace: usage(256, 100_000),
             vault: usage(128, 50_000),
@@ -46,27 +46,30 @@ impl Default for Quotas {
     }
 }
 
-/// A head may be as large as the store takes, less what sealing adds.
-const MAX_HEAD: usize = 512 * 1024;
-const _: () = assert!(MAX_HEAD < MAX_ENVELOPE);
-
 /// From which part of a quota on people are told, in percent.
 const TOLD_FROM: u64 = 80;
 
 impl Usage {
-    /// The same with a record of this size instead of one of that size; none: there is no such record.
-    pub(super) const fn with(self, before: Option<u64>, after: Option<u64>) -> Self {
-        let (less, gone) = match before {
-            Some(size) => (size, 1),
-            None => (0, 0),
-        };
-        let (more, come) = match after {
-            Some(size) => (size, 1),
-            None => (0, 0),
-        };
+    /// One record of this size.
+    pub(super) const fn one(bytes: u64) -> Self {
+        Self { bytes, records: 1 }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub(super) const fn and(self, other: Self) -> Self {
         Self {
-            bytes: self.bytes.saturating_sub(less).saturating_add(more),
-            records: self.records.saturating_sub(gone).saturating_add(come),
+            bytes: self.bytes.saturating_add(other.bytes),
+            records: self.records.saturating_add(other.records),
+        }
+    }
+
+    /// The same without that.
+    #[must_use]
+    pub(super) const fn less(self, other: Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_sub(other.bytes),
+            records: self.records.saturating_sub(other.records),
         }
     }
 
@@ -106,16 +109,16 @@ impl Quotas {
         ]
     }
 
-    /// Whether a record of that size may take the place of one of this size. What does not grow always may.
+    /// Whether these records may take the place of those. What does not grow always may.
     pub(super) fn check(
         &self,
         snapshot: &Snapshot,
         (namespace, vault): (&Uid, Option<VaultUuid>),
-        before: Option<u64>,
-        after: u64,
+        before: Usage,
+        after: Usage,
     ) -> Result<(), Error> {
         for (scope, used, limit) in self.scopes(snapshot, namespace, vault) {
-            let then = used.with(before, Some(after));
+            let then = used.less(before).and(after);
             let exceeded = if then.bytes > limit.bytes && then.bytes > used.bytes {
                 Some((QuotaOf::Bytes, used.bytes, limit.bytes))
             } else if then.records > limit.records && then.records > used.records {

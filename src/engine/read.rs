@@ -2,9 +2,8 @@
 
 use super::decide;
 use super::index::{Snapshot, VaultAddress};
-use super::objects::{body_place, ready_vault};
-use super::seals::Seals;
-use super::{Error, paging};
+use super::objects::ready_vault;
+use super::{Engine, Error, paging};
 use crate::model::{
     ObjectName, Operation, Page, PageRequest, Reply, Secret, UnixSeconds, VaultEntry, Version,
 };
@@ -62,13 +61,13 @@ impl<'a> Read<'a> {
     /// The answer of this state. `confirmed` says that a quorum read has just brought it up to date.
     pub(super) fn answer(
         &self,
-        seals: &Seals,
+        engine: &Engine,
         entry: &VaultEntry,
         snapshot: &Snapshot,
         address: &VaultAddress,
         confirmed: bool,
     ) -> Result<Reply, Error> {
-        let vault = ready_vault(snapshot, address, entry)?;
+        let (vault, seals) = (ready_vault(snapshot, address, entry)?, &*engine.seals);
         match *self {
             Self::Get { name, version, now } => {
                 let object = vault.object(name.folded())?;
@@ -78,8 +77,7 @@ impl<'a> Read<'a> {
                 let outside = vault.head.rules.outside_validity;
                 let (head, found) =
                     decide::get(object.map(|object| &object.head), name, version, now, outside)?;
-                let place = body_place(head, found.id, found.order);
-                let value = seals.open_body(vault.head.uuid, &vault.key, &place, &found.body)?;
+                let value = engine.value(snapshot, vault, head, found)?;
                 let secret = decide::secret(&head.name, found, vault.head.rules);
                 Ok(Reply::Secret(Secret {
                     value: Some(value),

@@ -1,9 +1,15 @@
 //! Under which names and keys heads and values are sealed.
 
-use bytes::Bytes;
+use std::sync::Arc;
 
-use super::heads::{Head, Incarnation, VaultHead};
+use bytes::Bytes;
+use minicbor::{Decode, Encode};
+
+use super::heads::{Head, Incarnation, PartKind, PartRef, VaultHead};
+use super::objects::Life;
+use super::parts::NewPart;
 use super::{Damage, Error};
+use crate::crypto::mac::sha256;
 use crate::crypto::{
     BackupKey, Header, InstallationId, NamingKey, RecordType, RootKey, SealingKey, VaultKey, random, seal,
 };
@@ -106,12 +112,14 @@ impl Seals {
         if fits { Ok(head) } else { Err(Damage::DoesNotOpen) }
     }
 
+    /// `content` is the head, written down.
     pub(super) fn seal_object(
         &self,
         vault: VaultUuid,
         key: &SealingKey,
         record: &RecordName,
         head: &Head,
+        content: &[u8],
     ) -> Result<Bytes, Error> {
         let header = Header {
             record_type: RecordType::Object,
@@ -120,7 +128,7 @@ impl Seals {
             term: key.term(),
             rev: head.rev,
         };
-        self.seal(key, &header, record.as_str(), &head.encode()?)
+        self.seal(key, &header, record.as_str(), content)
     }
 
     pub(super) fn open_object(
@@ -166,6 +174,101 @@ impl Seals {
         let fits = header == body_header(vault, key, place);
         if fits {
             Ok(value)
+        } else {
+            Err(Error::RecordDamaged(Damage::DoesNotOpen))
+        }
+    }
+
+    pub(super) fn part_record(&self, vault: VaultUuid, part: &PartRef) -> Result<RecordName, Error> {
+        self.part_name(vault, part.id)
+    }
+
+    fn part_name(&self, vault: VaultUuid, id: [u8; 16]) -> Result<RecordName, Error> {
+        self.name(&[b"part", &vault.0, &id])
+    }
+
+    /// Makes a part of an object: its record, and how its head is to name it.
+    pub(super) fn make_part(
+        &self,
+        vault: VaultUuid,
+        key: &SealingKey,
+        life: &Life,
+        kind: PartKind,
+        content: &[u8],
+    ) -> Result<(NewPart, PartRef), Error> {
+        let id = random_id()?;
+        let record = self.part_name(vault, id)?;
+        let header = Header {
+            record_type: record_type(kind),
+            vault,
+            incarnation: life.incarnation,
+            term: key.term(),
+            rev: 1,
+        };
+        let content = PartContent {
+            name: life.name.folded(),
+            content,
+        };
+        let envelope = self.seal(key, &header, record.as_str(), &content.encode()?)?;
+        let part = PartRef {
+            id,
+            hash: hash(&envelope),
+        };
+        let new = NewPart {
+            record,
+            vault,
+            incarnation: life.incarnation,
+            envelope,
+        };
+        Ok((new, part))
+    }
+
+    /// Opens a part, whoever names it: hands back the name of its object in lower case, and what it holds.
+    pub(super) fn open_part(
+        &self,
+        vault: VaultUuid,
+        key: &SealingKey,
+        record: &RecordName,
+        kind: PartKind,
+        envelope: &[u8],
+    ) -> Result<OpenedPart, Damage> {
+        let (header, plain) = seal::open(
+            key,
+            &self.installation,
+            record_type(kind),
+            record.as_str(),
+            envelope,
+        )
+        .map_err(|_| Damage::DoesNotOpen)?;
+        let content = PartContent::decode(plain.expose()).map_err(|_| Damage::DoesNotOpen)?;
+        if header.vault != vault {
+            return Err(Damage::DoesNotOpen);
+        }
+        Ok(OpenedPart {
+            incarnation: header.incarnation,
+            name: content.name.into(),
+            content: SecretBytes::new(content.content.to_vec()),
+        })
+    }
+
+    /// Opens a part as the one that the head of this life names.
+    pub(super) fn open_named_part(
+        &self,
+        key: &SealingKey,
+        record: &RecordName,
+        kind: PartKind,
+        part: &PartRef,
+        envelope: &[u8],
+        (vault, life): (VaultUuid, &Life),
+    ) -> Result<SecretBytes, Error> {
+        let opened = self
+            .open_part(vault, key, record, kind, envelope)
+            .map_err(Error::RecordDamaged)?;
+        let fits = hash(envelope) == part.hash
+            && opened.incarnation == life.incarnation
+            && *opened.name == *life.name.folded();
+        if fits {
+            Ok(opened.content)
         } else {
             Err(Error::RecordDamaged(Damage::DoesNotOpen))
         }
@@ -268,6 +371,51 @@ impl Seals {
             .map(Bytes::from)
             .map_err(Error::Crypto)
     }
+}
+
+/// A part, opened.
+pub(super) struct OpenedPart {
+    pub(super) incarnation: Incarnation,
+    /// The object's name in lower case.
+    pub(super) name: Arc<str>,
+    pub(super) content: SecretBytes,
+}
+
+/// What a part says: whose it is, and what it holds.
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct PartContent<'a> {
+    #[b(0)]
+    name: &'a str,
+    #[cbor(b(1), with = "minicbor::bytes")]
+    content: &'a [u8],
+}
+
+impl<'a> PartContent<'a> {
+    fn encode(&self) -> Result<Vec<u8>, Error> {
+        let mut out = Vec::with_capacity(self.content.len() + self.name.len() + 16);
+        minicbor::encode(self, &mut out).map_err(|_| Error::Encode)?;
+        Ok(out)
+    }
+
+    fn decode(bytes: &'a [u8]) -> Result<Self, minicbor::decode::Error> {
+        minicbor::decode(bytes)
+    }
+}
+
+const fn record_type(kind: PartKind) -> RecordType {
+    match kind {
+        PartKind::Body => RecordType::Value,
+        PartKind::Page => RecordType::Page,
+    }
+}
+
+fn hash(envelope: &[u8]) -> [u8; 16] {
+    let mut half = [0; 16];
+    for (to, from) in half.iter_mut().zip(sha256(envelope)) {
+        *to = from;
+    }
+    half
 }
 
 fn body_name(place: &BodyPlace<'_>) -> String {

@@ -380,7 +380,7 @@ impl From<engine::Error> for Refusal {
             Error::QuotaExceeded { .. } => Reason::QuotaExceeded,
             Error::VaultNotReady { .. } => Reason::VaultNotReady,
             Error::StoreRolledBack => Reason::OutOfStanding,
-            Error::Contention => Reason::Contention,
+            Error::Contention | Error::NotInMemory { .. } => Reason::Contention,
             Error::OutcomeUnknown => Reason::OutcomeUnknown,
             Error::PurgeUnfinished => Reason::PurgeUnfinished,
             Error::Store(store) => match error.kind() {

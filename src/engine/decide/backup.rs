@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::set::begin_life;
 use super::{Context, SealBody, Step, done_before, live, note_request, secret, taken};
 use crate::engine::Error;
-use crate::engine::heads::{BackedUp, Head, SecretState, VersionEntry, Versions};
+use crate::engine::heads::{BackedUp, Body, Head, SecretState, VersionEntry, Versions};
 use crate::engine::limits::MAX_BACKUP_VERSIONS;
 use crate::engine::seals::BodyPlace;
 use crate::model::{ObjectName, Reply};
@@ -56,11 +56,16 @@ pub(in crate::engine) fn restore(
             order: entry.order,
         };
         Ok(Arc::new(VersionEntry {
-            body: seal(&place)?,
+            body: Body::Inline(seal(&place)?),
             ..VersionEntry::clone(entry)
         }))
     };
-    let entries = backup.versions.iter().map(entry).collect::<Result<_, Error>>()?;
+    let entries = backup
+        .versions
+        .inline()
+        .iter()
+        .map(entry)
+        .collect::<Result<_, Error>>()?;
     let versions = Versions::from_entries(entries).ok_or(Error::Encode)?;
     let reply = Reply::Secret(secret(&next.name, versions.newest(), context.rules));
     next.secret = Some(SecretState {

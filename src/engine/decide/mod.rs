@@ -4,6 +4,7 @@
 mod backup;
 mod delete;
 mod deleted;
+mod fence;
 mod get;
 mod owned;
 mod set;
@@ -27,6 +28,7 @@ use crate::model::{
 pub(super) use backup::{backup, restore};
 pub(super) use delete::{delete, delete_owned};
 pub(super) use deleted::{end_purge, get_deleted, purge, recover};
+pub(super) use fence::fence;
 pub(super) use get::get;
 pub(super) use owned::{ensure_generated, owned_state};
 pub(super) use set::set;
@@ -143,7 +145,7 @@ fn version<'a>(
                 name: name.clone(),
                 version,
             };
-            secret.versions.get(&version).ok_or_else(missing)
+            secret.versions.get(&version)?.ok_or_else(missing)
         },
     )
 }

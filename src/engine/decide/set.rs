@@ -6,7 +6,9 @@ use bytes::Bytes;
 
 use super::{Context, SealBody, Step, done_before, following, note_request, secret, taken};
 use crate::engine::Error;
-use crate::engine::heads::{DoneRequests, FIRST_FORMAT, Head, SecretState, VersionEntry, Versions, WriteIds};
+use crate::engine::heads::{
+    Body, DoneRequests, FIRST_FORMAT, Head, SecretState, VersionEntry, Versions, WriteIds,
+};
 use crate::engine::seals::BodyPlace;
 use crate::model::{AttributesChange, ObjectName, Owner, Reply, SetSecret, Tags, UnixSeconds, Version};
 
@@ -28,7 +30,7 @@ pub(in crate::engine) fn set(
         && let Some(version) = done.version
     {
         // As it was then, whatever became of it since.
-        let made = entry.of(version, done.at, Bytes::new());
+        let made = entry.of(version, done.at, Body::Inline(Bytes::new()));
         return Ok(Step::Keep(Reply::Secret(secret(
             &head.name,
             &made,
@@ -86,7 +88,7 @@ impl New<'_> {
                 let order = state.versions.newest().order.saturating_add(1);
                 let entry = self.entry(&next, order, context, seal)?;
                 SecretState {
-                    versions: state.versions.with(entry).ok_or(Error::Encode)?,
+                    versions: state.versions.with(entry),
                     ..state
                 }
             }
@@ -109,12 +111,12 @@ impl New<'_> {
             version: context.version,
             order,
         };
-        let entry = self.of(context.version, context.now, seal(&place)?);
+        let entry = self.of(context.version, context.now, Body::Inline(seal(&place)?));
         Ok(VersionEntry { order, ..entry })
     }
 
     /// The version itself, made at that moment.
-    fn of(&self, id: Version, at: UnixSeconds, body: Bytes) -> VersionEntry {
+    fn of(&self, id: Version, at: UnixSeconds, body: Body) -> VersionEntry {
         VersionEntry {
             id,
             order: 1,
@@ -141,7 +143,7 @@ pub(super) fn begin_life(head: Option<&Head>, name: &ObjectName, context: &Conte
     Ok(next)
 }
 
-fn new_head(name: &ObjectName, context: &Context) -> Head {
+pub(super) fn new_head(name: &ObjectName, context: &Context) -> Head {
     let mut writes = WriteIds::default();
     writes.push(context.write);
     Head {

@@ -14,7 +14,7 @@ pub(in crate::engine) fn update(
     context: &Context,
 ) -> Result<Step<Head>, Error> {
     if let (Some(head), Some(done)) = (head, done_before(head, context))
-        && let Some(entry) = head.version(done.version)
+        && let Some(entry) = head.version(done.version)?
     {
         return Ok(Step::Keep(Reply::Secret(secret(
             &head.name,
@@ -42,7 +42,7 @@ pub(in crate::engine) fn update(
         ..VersionEntry::clone(before)
     };
     let reply = Reply::Secret(secret(&head.name, &entry, context.rules));
-    let versions = state.versions.with(entry).ok_or(Error::Encode)?;
+    let versions = state.versions.with(entry);
     let mut next = following(head, context)?;
     note_request(&mut next, Some(before.id), context);
     next.secret = Some(SecretState {

@@ -38,6 +38,7 @@ impl BackedUp {
             name: self.name.as_written(),
             versions: self
                 .versions
+                .inline()
                 .iter()
                 .map(|entry| wire::wire_version(entry))
                 .collect(),

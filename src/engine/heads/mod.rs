@@ -1,7 +1,9 @@
 //! Heads: one per object and one per vault, each the whole truth about its subject.
 
 mod backup;
+mod fit;
 mod object;
+mod pages;
 mod requests;
 mod vault;
 mod versions;
@@ -9,10 +11,14 @@ mod wire;
 mod writes;
 
 pub(super) use backup::BackedUp;
+pub use fit::Sizes;
+pub(super) use fit::{Fitted, PartKind, fit};
 pub(super) use object::{Deleted, Head, PurgedLife, RECEIPT_SECONDS, SecretState};
+pub(super) use pages::{PageRef, Paged};
 pub(super) use requests::{DoneRequest, DoneRequests, RequestMark};
 pub(super) use vault::{VAULT_FORMAT, VaultHead};
-pub(super) use versions::{VersionEntry, Versions};
+pub(super) use versions::{Body, PartRef, VersionEntry, Versions};
+pub(super) use wire::decode_page;
 pub(super) use writes::{WriteId, WriteIds};
 
 /// Which life of a name a head belongs to: random, made with the head.
@@ -20,11 +26,13 @@ pub(super) type Incarnation = [u8; 16];
 
 /// The most that this version of Strongroom may change. A head names the lowest number that a writer must know: raised when an
 /// older version that changed it would lose something; fields that may be lost need no new number.
-pub(super) const FORMAT: u32 = FORMAT_OF_PURGES;
+pub(super) const FORMAT: u32 = FORMAT_OF_PARTS;
 /// What a new head needs.
 pub(super) const FIRST_FORMAT: u32 = 1;
 /// What a head needs that was purged: an older writer would lose the receipt.
 const FORMAT_OF_PURGES: u32 = 2;
+/// What a head needs that names parts: an older writer would lose them.
+const FORMAT_OF_PARTS: u32 = 3;
 
 #[cfg(test)]
 mod tests;

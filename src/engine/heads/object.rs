@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::wire::{self, DecodeError};
-use super::{DoneRequests, FORMAT_OF_PURGES, Incarnation, VersionEntry, Versions, WriteIds};
+use super::{DoneRequests, FORMAT_OF_PURGES, Incarnation, PageRef, Paged, VersionEntry, Versions, WriteIds};
 use crate::engine::Error;
 use crate::model::{ObjectName, Owner, UnixSeconds, Version};
 
@@ -62,8 +62,17 @@ impl Head {
     }
 
     /// A version of the secret, deleted or not.
-    pub(in crate::engine) fn version(&self, version: Option<Version>) -> Option<&Arc<VersionEntry>> {
-        self.secret.as_ref()?.versions.get(&version?)
+    ///
+    /// # Errors
+    /// [`Error::NotInMemory`].
+    pub(in crate::engine) fn version(
+        &self,
+        version: Option<Version>,
+    ) -> Result<Option<&Arc<VersionEntry>>, Error> {
+        match (&self.secret, version) {
+            (Some(secret), Some(version)) => secret.versions.get(&version),
+            _ => Ok(None),
+        }
     }
 
     /// The secret in the deleted state, if it can still be recovered.
@@ -71,6 +80,28 @@ impl Head {
         let secret = self.secret.as_ref()?;
         let deleted = secret.deleted.as_ref().filter(|deleted| !deleted.purging)?;
         Some((secret, deleted))
+    }
+
+    /// Knows of its pages what was known before, if they are the same.
+    pub(in crate::engine) fn learn_from(&mut self, before: &Self) {
+        if let (Some(secret), Some(before)) = (&mut self.secret, &before.secret) {
+            secret.versions.learn_from(&before.versions);
+        }
+    }
+
+    /// The same, knowing what these pages say; none if they are not its own.
+    pub(in crate::engine) fn knowing(&self, pages: &[PageRef], older: &Arc<Paged>) -> Option<Self> {
+        let secret = self
+            .secret
+            .as_ref()
+            .filter(|secret| secret.versions.pages() == pages)?;
+        Some(Self {
+            secret: Some(SecretState {
+                versions: secret.versions.knowing(Arc::clone(older)),
+                ..secret.clone()
+            }),
+            ..self.clone()
+        })
     }
 
     /// Whether a purge has begun and not ended.

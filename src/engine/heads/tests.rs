@@ -47,7 +47,7 @@ fn entry() -> impl Strategy<Value = VersionEntry> {
                     updated,
                     content_type: content_type.map(Arc::from),
                     tags: Arc::new(tags),
-                    body: Bytes::from(body),
+                    body: Body::Inline(Bytes::from(body)),
                 }
             },
         )
@@ -233,7 +233,7 @@ fn a_head_of_the_first_format_stays_readable() {
         updated: UnixSeconds(1000),
         content_type: Some("t".into()),
         tags: Arc::new([("k".to_owned(), "v".to_owned())].into()),
-        body: Bytes::from_static(b"b"),
+        body: Body::Inline(Bytes::from_static(b"b")),
     };
     let mut writes = WriteIds::default();
     writes.push(WriteId([3; 16]));

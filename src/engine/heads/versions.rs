@@ -1,9 +1,12 @@
 //! The versions of an object: in the order in which they were made, and found by id.
 
+use std::iter::Peekable;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::pages::{PageRef, Paged};
+use crate::engine::Error;
 use crate::model::{Tags, UnixSeconds, Version};
 
 /// One version: its attributes in clear, its value sealed.
@@ -20,17 +23,38 @@ pub(in crate::engine) struct VersionEntry {
     pub(in crate::engine) content_type: Option<Arc<str>>,
     pub(in crate::engine) tags: Arc<Tags>,
     /// The value, sealed on its own, so that memory never holds it in clear.
-    pub(in crate::engine) body: Bytes,
+    pub(in crate::engine) body: Body,
 }
 
-/// All versions of an object; never none.
+/// Where a sealed value is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::engine) enum Body {
+    /// Here.
+    Inline(Bytes),
+    /// In a record of its own.
+    Part(PartRef),
+}
+
+/// A record that never changes, by its id and what it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::engine) struct PartRef {
+    pub(in crate::engine) id: [u8; 16],
+    /// The first half of SHA-256 of the whole sealed record.
+    pub(in crate::engine) hash: [u8; 16],
+}
+
+/// All versions of an object; never none. Those that changed last are at hand; the others may be on pages, which are
+/// records of their own and perhaps not in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::engine) struct Versions {
+    count: u32,
     newest: Arc<VersionEntry>,
-    /// Ascending by order; the last is the newest.
-    entries: Vec<Arc<VersionEntry>>,
-    /// Positions in `entries`, ascending by id: a pinned version is found in as few steps among thousands as among ten.
-    by_id: Vec<u32>,
+    /// Ascending by order; the last is the newest. They stand for what pages say of the same versions.
+    inline: Vec<Arc<VersionEntry>>,
+    /// Oldest first: a later page stands for what earlier ones say of the same versions.
+    pages: Vec<PageRef>,
+    /// What the pages hold, once somebody wanted to know.
+    older: Option<Arc<Paged>>,
 }
 
 impl Versions {
@@ -38,66 +62,201 @@ impl Versions {
     pub(in crate::engine) fn first(entry: VersionEntry) -> Self {
         let newest = Arc::new(entry);
         Self {
+            count: 1,
             newest: Arc::clone(&newest),
-            entries: vec![newest],
-            by_id: vec![0],
+            inline: vec![newest],
+            pages: Vec::new(),
+            older: None,
         }
     }
 
     /// Takes entries in ascending order with distinct ids; nothing else is a list of versions.
     pub(in crate::engine) fn from_entries(entries: Vec<Arc<VersionEntry>>) -> Option<Self> {
-        let newest = Arc::clone(entries.last()?);
         let count = u32::try_from(entries.len()).ok()?;
-        let mut by_id: Vec<u32> = (0..count).collect();
-        let id = |position: &u32| entries.get(*position as usize).map(|entry| entry.id);
-        by_id.sort_unstable_by_key(id);
-        let distinct = by_id.is_sorted_by(|a, b| id(a) < id(b));
-        let ascending = entries.is_sorted_by(|a, b| a.order < b.order);
-        (distinct && ascending).then_some(Self {
+        Self::from_parts(entries, Vec::new(), count)
+    }
+
+    /// The same with pages that hold the rest of `count` versions.
+    pub(in crate::engine) fn from_parts(
+        inline: Vec<Arc<VersionEntry>>,
+        pages: Vec<PageRef>,
+        count: u32,
+    ) -> Option<Self> {
+        let newest = Arc::clone(inline.last()?);
+        let mut ids: Vec<Version> = inline.iter().map(|entry| entry.id).collect();
+        ids.sort_unstable();
+        let distinct = ids.is_sorted_by(|a, b| a < b);
+        let ascending = inline.is_sorted_by(|a, b| a.order < b.order);
+        let all_here = usize::try_from(count).is_ok_and(|count| count == inline.len());
+        (distinct && ascending && (all_here || !pages.is_empty())).then_some(Self {
+            count,
             newest,
-            entries,
-            by_id,
+            inline,
+            pages,
+            older: None,
         })
     }
 
-    pub(in crate::engine) fn newest(&self) -> &Arc<VersionEntry> {
+    pub(in crate::engine) const fn newest(&self) -> &Arc<VersionEntry> {
         &self.newest
     }
 
-    pub(in crate::engine) fn get(&self, id: &Version) -> Option<&Arc<VersionEntry>> {
-        let entry = |position: &u32| self.entries.get(*position as usize);
-        let found = self
-            .by_id
-            .binary_search_by_key(&Some(id), |position| entry(position).map(|e| &e.id));
-        found.ok().and_then(|at| self.by_id.get(at)).and_then(entry)
+    /// # Errors
+    /// [`Error::NotInMemory`].
+    pub(in crate::engine) fn get(&self, id: &Version) -> Result<Option<&Arc<VersionEntry>>, Error> {
+        match self.inline.iter().rev().find(|entry| entry.id == *id) {
+            Some(entry) => Ok(Some(entry)),
+            None => Ok(self.older()?.and_then(|older| older.get(id))),
+        }
     }
 
-    pub(in crate::engine) fn count(&self) -> usize {
-        self.entries.len()
+    pub(in crate::engine) const fn count(&self) -> usize {
+        self.count as usize
     }
 
     /// From the newest to the oldest, those before `order` where it is given.
-    pub(in crate::engine) fn before(&self, order: Option<u64>) -> impl Iterator<Item = &Arc<VersionEntry>> {
-        let end = order.map_or(self.entries.len(), |order| {
-            self.entries.partition_point(|e| e.order < order)
+    ///
+    /// # Errors
+    /// [`Error::NotInMemory`].
+    pub(in crate::engine) fn before(
+        &self,
+        order: Option<u64>,
+    ) -> Result<impl Iterator<Item = &Arc<VersionEntry>>, Error> {
+        let end = order.map_or(self.inline.len(), |order| {
+            self.inline.partition_point(|entry| entry.order < order)
         });
-        self.entries.iter().take(end).rev()
+        let older = self.older()?.into_iter();
+        Ok(Merged {
+            inline: self.inline.iter().take(end).rev().peekable(),
+            paged: older.flat_map(move |older| older.before(order)).peekable(),
+        })
     }
 
     /// Ascending by order.
-    pub(in crate::engine) fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<VersionEntry>> {
-        self.entries.iter()
+    ///
+    /// # Errors
+    /// [`Error::NotInMemory`].
+    pub(in crate::engine) fn all(&self) -> Result<Vec<&Arc<VersionEntry>>, Error> {
+        let mut all: Vec<_> = self.before(None)?.collect();
+        all.reverse();
+        Ok(all)
     }
 
-    /// The same with one version more, or with one changed; none if that is no list of versions.
-    #[must_use]
-    pub(in crate::engine) fn with(&self, entry: VersionEntry) -> Option<Self> {
-        let mut entries = self.entries.clone();
-        match entries.iter_mut().find(|e| e.order == entry.order) {
-            Some(old) => *old = Arc::new(entry),
-            None => entries.push(Arc::new(entry)),
+    /// Those at hand, ascending by order.
+    pub(in crate::engine) fn inline(&self) -> &[Arc<VersionEntry>] {
+        &self.inline
+    }
+
+    pub(in crate::engine) fn pages(&self) -> &[PageRef] {
+        &self.pages
+    }
+
+    fn older(&self) -> Result<Option<&Paged>, Error> {
+        match &self.older {
+            _ if self.pages.is_empty() => Ok(None),
+            None => Err(Error::NotInMemory { part: None }),
+            Some(older) => Ok(Some(older)),
         }
-        Self::from_entries(entries)
+    }
+
+    /// The same with one version more, or with one changed.
+    #[must_use]
+    pub(in crate::engine) fn with(&self, entry: VersionEntry) -> Self {
+        let entry = Arc::new(entry);
+        let mut next = self.clone();
+        if entry.order > self.newest.order {
+            next.count = self.count.saturating_add(1);
+        }
+        match self
+            .inline
+            .binary_search_by_key(&entry.order, |entry| entry.order)
+        {
+            Ok(at) => {
+                if let Some(old) = next.inline.get_mut(at) {
+                    *old = entry;
+                }
+            }
+            Err(at) => next.inline.insert(at, entry),
+        }
+        if let Some(newest) = next.inline.last() {
+            next.newest = Arc::clone(newest);
+        }
+        next
+    }
+
+    /// The same with values that lie elsewhere now.
+    pub(super) fn with_bodies(&self, inline: Vec<Arc<VersionEntry>>) -> Option<Self> {
+        let newest = Arc::clone(inline.last()?);
+        Some(Self {
+            newest,
+            inline,
+            ..self.clone()
+        })
+    }
+
+    /// The same with all but the newest on these pages.
+    pub(super) fn paged_out(&self, pages: Vec<PageRef>) -> Self {
+        let moved = self.inline.iter().take(self.inline.len().saturating_sub(1));
+        let known = if self.pages.is_empty() {
+            Some(Paged::default())
+        } else {
+            self.older.as_deref().cloned()
+        };
+        Self {
+            inline: vec![Arc::clone(&self.newest)],
+            pages,
+            older: known.map(|mut older| {
+                older.add(moved.cloned());
+                Arc::new(older)
+            }),
+            ..self.clone()
+        }
+    }
+
+    /// The same, knowing what its pages hold.
+    #[must_use]
+    pub(in crate::engine) fn knowing(&self, older: Arc<Paged>) -> Self {
+        Self {
+            older: Some(older),
+            ..self.clone()
+        }
+    }
+
+    /// Knows what was known of the same pages.
+    pub(in crate::engine) fn learn_from(&mut self, before: &Self) {
+        if self.older.is_none() && self.pages == before.pages {
+            self.older.clone_from(&before.older);
+        }
+    }
+}
+
+/// Two lists in descending order; of what both have, the first one's.
+struct Merged<A: Iterator, B: Iterator> {
+    inline: Peekable<A>,
+    paged: Peekable<B>,
+}
+
+impl<'a, A, B> Iterator for Merged<A, B>
+where
+    A: Iterator<Item = &'a Arc<VersionEntry>>,
+    B: Iterator<Item = &'a Arc<VersionEntry>>,
+{
+    type Item = &'a Arc<VersionEntry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let inline = self.inline.peek().map(|entry| entry.order);
+        let paged = self.paged.peek().map(|entry| entry.order);
+        match (inline, paged) {
+            (Some(inline), Some(paged)) if inline < paged => self.paged.next(),
+            (Some(inline), Some(paged)) => {
+                if inline == paged {
+                    self.paged.next();
+                }
+                self.inline.next()
+            }
+            (Some(_), None) => self.inline.next(),
+            (None, _) => self.paged.next(),
+        }
     }
 }
 
@@ -120,7 +279,7 @@ pub(in crate::engine) mod tests {
             updated: UnixSeconds(100),
             content_type: None,
             tags: Arc::default(),
-            body: Bytes::from_static(b"sealed"),
+            body: Body::Inline(Bytes::from_static(b"sealed")),
         }
     }
 
@@ -128,15 +287,20 @@ pub(in crate::engine) mod tests {
     fn every_version_is_found_by_id_and_the_newest_is_the_last() {
         let versions = Versions::from_entries((1..=500).map(|i| Arc::new(entry(i))).collect()).unwrap();
         for order in 1..=500 {
-            assert_eq!(versions.get(&entry(order).id).map(|e| e.order), Some(order));
+            let found = versions.get(&entry(order).id).unwrap();
+            assert_eq!(found.map(|e| e.order), Some(order));
         }
-        assert!(versions.get(&entry(501).id).is_none());
+        assert_eq!(versions.get(&entry(501).id), Ok(None));
         assert_eq!(versions.newest().order, 500);
         assert_eq!(
-            versions.before(Some(3)).map(|e| e.order).collect::<Vec<_>>(),
+            versions
+                .before(Some(3))
+                .unwrap()
+                .map(|e| e.order)
+                .collect::<Vec<_>>(),
             [2, 1]
         );
-        assert_eq!(versions.before(None).next().map(|e| e.order), Some(500));
+        assert_eq!(versions.before(None).unwrap().next().map(|e| e.order), Some(500));
     }
 
     #[test]
@@ -153,15 +317,61 @@ pub(in crate::engine) mod tests {
     #[test]
     fn a_changed_version_takes_its_own_place() {
         let versions = Versions::from_entries(vec![Arc::new(entry(1)), Arc::new(entry(2))]).unwrap();
-        let changed = versions
-            .with(VersionEntry {
-                enabled: false,
-                ..entry(1)
-            })
-            .unwrap();
+        let changed = versions.with(VersionEntry {
+            enabled: false,
+            ..entry(1)
+        });
         assert_eq!(changed.count(), 2);
-        assert!(!changed.get(&entry(1).id).unwrap().enabled);
+        assert!(!changed.get(&entry(1).id).unwrap().unwrap().enabled);
         assert!(changed.newest().enabled);
-        assert_eq!(versions.with(entry(3)).unwrap().newest().order, 3);
+        let longer = versions.with(entry(3));
+        assert_eq!((longer.newest().order, longer.count()), (3, 3));
+    }
+
+    fn page(id: u8, entries: u32) -> PageRef {
+        let part = PartRef {
+            id: [id; 16],
+            hash: [id; 16],
+        };
+        PageRef {
+            part,
+            entries,
+            bytes: 1000,
+        }
+    }
+
+    #[test]
+    fn what_is_at_hand_stands_for_what_pages_say() {
+        let inline = vec![Arc::new(entry(2)), Arc::new(entry(5))];
+        let versions = Versions::from_parts(inline, vec![page(1, 3), page(2, 2)], 5).unwrap();
+        let unknown = Error::NotInMemory { part: None };
+        assert_eq!(versions.get(&entry(1).id), Err(unknown.clone()));
+        assert_eq!(versions.before(None).map(drop), Err(unknown));
+        assert!(versions.get(&entry(2).id).unwrap().is_some(), "at hand");
+        let disabled = |order| {
+            Arc::new(VersionEntry {
+                enabled: false,
+                ..entry(order)
+            })
+        };
+        let mut older = Paged::default();
+        older.add([disabled(1), disabled(2), disabled(3)]);
+        older.add([Arc::new(entry(3)), disabled(4)]);
+        let versions = versions.knowing(Arc::new(older));
+        let found: Vec<_> = versions
+            .all()
+            .unwrap()
+            .iter()
+            .map(|e| (e.order, e.enabled))
+            .collect();
+        assert_eq!(found, [(1, false), (2, true), (3, true), (4, false), (5, true)]);
+        let before: Vec<_> = versions.before(Some(4)).unwrap().map(|e| e.order).collect();
+        assert_eq!(before, [3, 2, 1]);
+        assert!(!versions.get(&entry(4).id).unwrap().unwrap().enabled);
+        assert_eq!(versions.get(&entry(9).id), Ok(None));
+        // A version on a page that changes is at hand then, and counts once.
+        let changed = versions.with(entry(4));
+        assert_eq!((changed.count(), changed.newest().order), (5, 5));
+        assert!(changed.get(&entry(4).id).unwrap().unwrap().enabled);
     }
 }

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
 use super::{
-    Deleted, DoneRequest, DoneRequests, Head, PurgedLife, RequestMark, SecretState, VaultHead, VersionEntry,
-    Versions, WriteId, WriteIds,
+    Body, Deleted, DoneRequest, DoneRequests, Head, PageRef, PartRef, PurgedLife, RequestMark, SecretState,
+    VaultHead, VersionEntry, Versions, WriteId, WriteIds,
 };
 use crate::engine::Error;
 use crate::model::{
@@ -88,6 +88,31 @@ struct WireSecret<'a> {
     deleted: Option<WireDeleted>,
     #[b(2)]
     maker: Option<WireOwner<'a>>,
+    #[n(3)]
+    pages: Option<Vec<WirePage>>,
+    /// How many versions there are, where some are on pages.
+    #[n(4)]
+    count: Option<u32>,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct WirePage {
+    #[n(0)]
+    part: WirePart,
+    #[n(1)]
+    entries: u32,
+    #[n(2)]
+    bytes: u32,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct WirePart {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    id: [u8; 16],
+    #[cbor(n(1), with = "minicbor::bytes")]
+    hash: [u8; 16],
 }
 
 #[derive(Encode, Decode)]
@@ -133,8 +158,11 @@ pub(super) struct WireVersion<'a> {
     content_type: Option<&'a str>,
     #[b(8)]
     tags: Option<BTreeMap<&'a str, &'a str>>,
+    /// Empty where it is a part.
     #[cbor(b(9), with = "minicbor::bytes")]
     body: &'a [u8],
+    #[n(10)]
+    part: Option<WirePart>,
 }
 
 #[derive(Encode, Decode)]
@@ -185,7 +213,16 @@ pub(super) fn encode_head(head: &Head) -> Result<Vec<u8>, Error> {
         rev: head.rev,
         writes: write_ids(&head.writes),
         secret: head.secret.as_ref().map(|secret| WireSecret {
-            versions: secret.versions.iter().map(|entry| wire_version(entry)).collect(),
+            versions: secret
+                .versions
+                .inline()
+                .iter()
+                .map(|entry| wire_version(entry))
+                .collect(),
+            pages: (!secret.versions.pages().is_empty())
+                .then(|| secret.versions.pages().iter().map(wire_page).collect()),
+            count: (!secret.versions.pages().is_empty())
+                .then(|| u32::try_from(secret.versions.count()).unwrap_or(u32::MAX)),
             deleted: secret.deleted.map(|d| WireDeleted {
                 at: d.at.0,
                 purge_due: d.purge_due.0,
@@ -200,6 +237,43 @@ pub(super) fn encode_head(head: &Head) -> Result<Vec<u8>, Error> {
         purged: (!head.purged.is_empty()).then(|| head.purged.iter().map(wire_purged).collect()),
         requests: (head.requests.iter().len() > 0).then(|| head.requests.iter().map(wire_request).collect()),
     })
+}
+
+fn wire_page(page: &PageRef) -> WirePage {
+    WirePage {
+        part: wire_part(&page.part),
+        entries: page.entries,
+        bytes: page.bytes,
+    }
+}
+
+const fn wire_part(part: &PartRef) -> WirePart {
+    WirePart {
+        id: part.id,
+        hash: part.hash,
+    }
+}
+
+const fn read_part(wire: &WirePart) -> PartRef {
+    PartRef {
+        id: wire.id,
+        hash: wire.hash,
+    }
+}
+
+/// The content of a page.
+pub(in crate::engine) fn encode_page(entries: &[Arc<VersionEntry>]) -> Result<Vec<u8>, Error> {
+    let entries: Vec<_> = entries.iter().map(|entry| wire_version(entry)).collect();
+    encode(&entries)
+}
+
+/// The versions on a page.
+pub(in crate::engine) fn decode_page(bytes: &[u8]) -> Result<Vec<Arc<VersionEntry>>, DecodeError> {
+    let entries: Vec<WireVersion<'_>> = minicbor::decode(bytes)?;
+    Ok(entries
+        .into_iter()
+        .map(|entry| Arc::new(read_version(entry)))
+        .collect())
 }
 
 fn wire_request(done: &DoneRequest) -> WireRequest {
@@ -323,7 +397,14 @@ pub(super) fn wire_version(entry: &VersionEntry) -> WireVersion<'_> {
         updated: entry.updated.0,
         content_type: entry.content_type.as_deref(),
         tags: (!entry.tags.is_empty()).then(tags),
-        body: &entry.body,
+        body: match &entry.body {
+            Body::Inline(body) => body,
+            Body::Part(_) => &[],
+        },
+        part: match &entry.body {
+            Body::Inline(_) => None,
+            Body::Part(part) => Some(wire_part(part)),
+        },
     }
 }
 
@@ -347,18 +428,27 @@ const fn read_purged(wire: &WirePurged) -> PurgedLife {
 }
 
 fn read_secret(wire: WireSecret<'_>) -> Result<SecretState, DecodeError> {
-    let entries = wire
+    let entries: Vec<_> = wire
         .versions
         .into_iter()
         .map(|version| Arc::new(read_version(version)))
         .collect();
+    let count = match wire.count {
+        Some(count) => count,
+        None => u32::try_from(entries.len()).map_err(|_| DecodeError)?,
+    };
+    let pages = wire.pages.iter().flatten().map(|page| PageRef {
+        part: read_part(&page.part),
+        entries: page.entries,
+        bytes: page.bytes,
+    });
     Ok(SecretState {
         deleted: wire.deleted.map(|d| Deleted {
             at: UnixSeconds(d.at),
             purge_due: UnixSeconds(d.purge_due),
             purging: d.purging.unwrap_or(false),
         }),
-        versions: Versions::from_entries(entries).ok_or(DecodeError)?,
+        versions: Versions::from_parts(entries, pages.collect(), count).ok_or(DecodeError)?,
         maker: wire.maker.as_ref().map(read_owner).transpose()?,
     })
 }
@@ -388,6 +478,9 @@ pub(super) fn read_version(wire: WireVersion<'_>) -> VersionEntry {
         updated: UnixSeconds(wire.updated),
         content_type: wire.content_type.map(Arc::from),
         tags: Arc::new(tags),
-        body: Bytes::copy_from_slice(wire.body),
+        body: match &wire.part {
+            None => Body::Inline(Bytes::copy_from_slice(wire.body)),
+            Some(part) => Body::Part(read_part(part)),
+        },
     }
 }

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::snapshot::{Object, Place, Snapshot, Vault, VaultAddress};
 use crate::crypto::{Header, RecordType, SealingKey};
 use crate::engine::Damage;
 use crate::engine::HeadChanged;
-use crate::engine::heads::{Head, Incarnation, PurgedLife, VaultHead, WriteId};
+use crate::engine::heads::{Head, Incarnation, PageRef, Paged, PartKind, PurgedLife, VaultHead, WriteId};
+use crate::engine::quota::Usage;
 use crate::engine::seals::Seals;
 use crate::model::{Uid, VaultUuid};
 use crate::store::{Record, RecordName, Stamp};
@@ -15,7 +18,9 @@ use crate::store::{Record, RecordName, Stamp};
 pub(super) enum Opened {
     Vault(Box<VaultHead>, SealingKey),
     Object(VaultUuid, Box<Head>),
-    /// An object of a vault that is not known.
+    /// A part, as far as it can be told without its head.
+    Part(VaultUuid, Incarnation),
+    /// An object or a part of a vault that is not known.
     NoVault(VaultUuid),
     /// The installation's own: nothing for the index.
     Other,
@@ -46,6 +51,20 @@ impl Opened {
                 seals
                     .open_object(vault, &key, &record.name, &record.envelope)
                     .map_or(Self::Unreadable, |head| Self::Object(vault, Box::new(head)))
+            }
+            RecordType::Value | RecordType::Page => {
+                let vault = header.vault;
+                let kind = if header.record_type == RecordType::Page {
+                    PartKind::Page
+                } else {
+                    PartKind::Body
+                };
+                let Some(key) = key(vault) else {
+                    return Self::NoVault(vault);
+                };
+                seals
+                    .open_part(vault, &key, &record.name, kind, &record.envelope)
+                    .map_or(Self::Unreadable, |part| Self::Part(vault, part.incarnation))
             }
             RecordType::Sentinel | RecordType::Installation | RecordType::CertificateAuthority => Self::Other,
             RecordType::Body | RecordType::SkipToken | RecordType::VaultKey | RecordType::Backup => {
@@ -146,6 +165,9 @@ impl<'a> Draft<'a> {
             Opened::Other => {}
             Opened::Vault(head, key) => self.put_vault(&record.name, &record.stamp, size, *head, key),
             Opened::Object(vault, head) => self.put_object(&record.name, &record.stamp, size, vault, *head),
+            Opened::Part(vault, incarnation) => {
+                self.put_part(&record.name, &record.stamp, vault, incarnation, &record.envelope);
+            }
             Opened::Unreadable => {
                 self.damage(&record.name, &record.stamp, size, Damage::DoesNotOpen);
                 if let Some(Place::Unreadable { vault, .. }) = self.snapshot.places.get_mut(&record.name) {
@@ -225,7 +247,11 @@ impl<'a> Draft<'a> {
             {
                 Some(Arc::clone(record))
             }
-            Place::Stray(_) | Place::Vault(_) | Place::Object { .. } | Place::Unreadable { .. } => None,
+            Place::Stray(_)
+            | Place::Vault(_)
+            | Place::Object { .. }
+            | Place::Part { .. }
+            | Place::Unreadable { .. } => None,
         };
         let records: Vec<_> = self.snapshot.places.values().filter_map(waiting).collect();
         for record in records {
@@ -239,7 +265,7 @@ impl<'a> Draft<'a> {
         stamp: &Stamp,
         size: u64,
         vault: VaultUuid,
-        head: Head,
+        mut head: Head,
     ) {
         if self.passed(record, stamp) {
             return;
@@ -256,7 +282,10 @@ impl<'a> Draft<'a> {
                     Life::of_object(&head),
                 ) {
                     Verdict::Old => return,
-                    Verdict::Follows => Arc::clone(name),
+                    Verdict::Follows => {
+                        head.learn_from(&object.head);
+                        Arc::clone(name)
+                    }
                     Verdict::Refused(damage) => return self.damage(record, stamp, size, damage),
                 }
             }
@@ -278,6 +307,39 @@ impl<'a> Draft<'a> {
         self.set_object(vault, &name, object);
     }
 
+    /// Parts never change: what stands under the name of one in other bytes is not ours.
+    pub(super) fn put_part(
+        &mut self,
+        record: &RecordName,
+        stamp: &Stamp,
+        vault: VaultUuid,
+        incarnation: Incarnation,
+        envelope: &Bytes,
+    ) {
+        if self.passed(record, stamp) {
+            return;
+        }
+        let size = envelope.len() as u64;
+        match self.snapshot.places.get(record) {
+            Some(Place::Part { envelope: known, .. }) if known != envelope => {
+                return self.damage(record, stamp, size, Damage::DoesNotOpen);
+            }
+            Some(Place::Vault(_) | Place::Object { .. }) => {
+                return self.damage(record, stamp, size, Damage::DoesNotOpen);
+            }
+            Some(Place::Part { .. } | Place::Stray(_) | Place::Unreadable { .. }) | None => {}
+        }
+        let place = Place::Part {
+            stamp: stamp.clone(),
+            vault,
+            incarnation,
+            envelope: envelope.clone(),
+        };
+        self.settle(record, size, place);
+        let parts = self.snapshot.parts.entry(incarnation).or_default();
+        parts.insert(record.clone());
+    }
+
     fn put_stray(&mut self, record: &Record) {
         let known = self.snapshot.stamp(&record.name);
         if known.is_some_and(|stamp| stamp.revision >= record.stamp.revision) {
@@ -285,7 +347,7 @@ impl<'a> Draft<'a> {
         }
         match self.snapshot.places.get(&record.name) {
             // A vault that is known does not become unknown: this is another vault's record under our name.
-            Some(Place::Object { .. } | Place::Vault(_)) => {
+            Some(Place::Object { .. } | Place::Vault(_) | Place::Part { .. }) => {
                 let size = record.envelope.len() as u64;
                 self.damage(&record.name, &record.stamp, size, Damage::DoesNotOpen);
             }
@@ -344,14 +406,18 @@ impl<'a> Draft<'a> {
                 );
                 self.set_object(vault, &name, object);
             }
-            Some(Place::Stray(_) | Place::Unreadable { .. }) | None => {
+            known @ (Some(Place::Part { .. } | Place::Stray(_) | Place::Unreadable { .. }) | None) => {
+                let vault = match known {
+                    Some(Place::Part { vault, .. }) => Some(vault),
+                    _ => None,
+                };
                 self.settle(
                     record,
                     size,
                     Place::Unreadable {
                         stamp: stamp.clone(),
                         size,
-                        vault: None,
+                        vault,
                     },
                 );
             }
@@ -381,7 +447,8 @@ impl<'a> Draft<'a> {
                 self.forget(record, vault, &name);
             }
             Some(Place::Vault(_) | Place::Object { .. }) => self.mark(record, stamp, 0, Damage::Vanished),
-            Some(Place::Stray(_) | Place::Unreadable { .. }) => self.clear(record),
+            // Whether a part is missed is seen by who wants it.
+            Some(Place::Part { .. } | Place::Stray(_) | Place::Unreadable { .. }) => self.clear(record),
         }
     }
 
@@ -440,6 +507,26 @@ impl<'a> Draft<'a> {
         self.changed.extend(changed);
     }
 
+    /// What the pages of an object say is known now, if they are still its pages.
+    pub(super) fn know_pages(&mut self, vault: VaultUuid, name: &str, pages: &[PageRef], older: &Arc<Paged>) {
+        self.change_vault(vault, |vault| {
+            let Some((name, object)) = vault.objects.get_key_value(name) else {
+                return;
+            };
+            let name = Arc::clone(name);
+            let Some(head) = object.head.knowing(pages, older) else {
+                return;
+            };
+            let object = Object {
+                stamp: object.stamp.clone(),
+                size: object.size,
+                head,
+                damage: object.damage,
+            };
+            vault.objects.insert(name, Arc::new(object));
+        });
+    }
+
     fn change_vault(&mut self, uuid: VaultUuid, change: impl FnOnce(&mut Vault)) {
         let Some(address) = self.snapshot.addresses.get(&uuid).cloned() else {
             return;
@@ -454,33 +541,37 @@ impl<'a> Draft<'a> {
 
     /// Puts a place under a record's name, and counts its bytes instead of those of what stood there.
     fn settle(&mut self, record: &RecordName, size: u64, place: Place) {
-        self.count(record, None);
+        self.clear(record);
         let payer = payer(&place);
         self.snapshot.places.insert(record.clone(), place);
-        self.pay(payer.as_ref(), None, Some(size));
+        self.pay(payer.as_ref(), Usage::default(), Usage::one(size));
     }
 
     /// Nothing stands there any more.
-    fn clear(&mut self, record: &RecordName) {
-        self.count(record, None);
+    pub(super) fn clear(&mut self, record: &RecordName) {
+        if let Some(place) = self.snapshot.places.get(record) {
+            let (payer, before) = (payer(place), self.size(place));
+            if let Place::Part { incarnation, .. } = place {
+                let life = *incarnation;
+                if let Some(parts) = self.snapshot.parts.get_mut(&life) {
+                    parts.remove(record);
+                    if parts.is_empty() {
+                        self.snapshot.parts.remove(&life);
+                    }
+                }
+            }
+            self.pay(payer.as_ref(), Usage::one(before), Usage::default());
+        }
         self.snapshot.places.remove(record);
     }
 
-    /// Counts what stands under a record's name as of another size.
-    fn count(&mut self, record: &RecordName, after: Option<u64>) {
-        if let Some(place) = self.snapshot.places.get(record) {
-            let (payer, before) = (payer(place), self.size(place));
-            self.pay(payer.as_ref(), Some(before), after);
-        }
-    }
-
-    fn pay(&mut self, payer: Option<&Payer>, before: Option<u64>, after: Option<u64>) {
-        self.snapshot.usage = self.snapshot.usage.with(before, after);
+    fn pay(&mut self, payer: Option<&Payer>, before: Usage, after: Usage) {
+        self.snapshot.usage = self.snapshot.usage.less(before).and(after);
         let namespace = match payer {
             None => None,
             Some(Payer::Namespace(uid)) => Some(uid.clone()),
             Some(Payer::Vault(vault)) => {
-                let usage = self.snapshot.usage_of_vault(*vault).with(before, after);
+                let usage = self.snapshot.usage_of_vault(*vault).less(before).and(after);
                 if usage.is_nothing() {
                     self.snapshot.of_vaults.remove(vault);
                 } else {
@@ -493,7 +584,7 @@ impl<'a> Draft<'a> {
             }
         };
         if let Some(uid) = namespace {
-            let usage = self.snapshot.usage_of_namespace(&uid).with(before, after);
+            let usage = self.snapshot.usage_of_namespace(&uid).less(before).and(after);
             if usage.is_nothing() {
                 self.snapshot.of_namespaces.remove(&uid);
             } else {
@@ -512,6 +603,7 @@ impl<'a> Draft<'a> {
                     .and_then(|vault| vault.objects.get(name));
                 object.map_or(0, |object| object.size)
             }
+            Place::Part { envelope, .. } => envelope.len() as u64,
             Place::Stray(record) => record.envelope.len() as u64,
             Place::Unreadable { size, .. } => *size,
         }
@@ -530,7 +622,7 @@ enum Payer {
 fn payer(place: &Place) -> Option<Payer> {
     match place {
         Place::Vault(address) => Some(Payer::Namespace(address.namespace_uid.clone())),
-        Place::Object { vault, .. } => Some(Payer::Vault(*vault)),
+        Place::Object { vault, .. } | Place::Part { vault, .. } => Some(Payer::Vault(*vault)),
         Place::Stray(_) | Place::Unreadable { .. } => None,
     }
 }

@@ -12,9 +12,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::broadcast;
 
-use super::HeadChanged;
-use super::heads::{Head, VaultHead};
+use super::heads::{Head, Paged, PartKind, VaultHead, decode_page};
+use super::objects::Life;
+use super::parts::NewPart;
 use super::seals::Seals;
+use super::{Damage, Error, HeadChanged};
 use crate::crypto::{Header, RecordType, SealingKey};
 use crate::model::VaultUuid;
 use crate::store::{Record, RecordName, Stamp, StoreEvent};
@@ -105,6 +107,61 @@ impl Index {
             draft.see(stamp.revision);
             draft.put_vault(record, stamp, size, head, key);
         });
+    }
+
+    /// Takes in a part that was just written here.
+    pub(super) fn keep_part(&self, part: &NewPart, stamp: &Stamp) {
+        self.edit(|draft| {
+            draft.see(stamp.revision);
+            draft.put_part(&part.record, stamp, part.vault, part.incarnation, &part.envelope);
+        });
+    }
+
+    /// A part was removed here.
+    pub(super) fn forget_part(&self, record: &RecordName) {
+        self.edit(|draft| {
+            if draft.snapshot.part(record).is_some() {
+                draft.clear(record);
+            }
+        });
+    }
+
+    /// Puts together what the pages of an object say, as far as they are in memory.
+    pub(super) fn load_pages(&self, address: &VaultAddress, folded: &str) -> Result<(), Error> {
+        let snapshot = self.load_full();
+        let Some(vault) = snapshot.vault(address) else {
+            return Ok(());
+        };
+        let Some(object) = vault.object(folded)? else {
+            return Ok(());
+        };
+        let Some(secret) = &object.head.secret else {
+            return Ok(());
+        };
+        let (uuid, life) = (vault.head.uuid, Life::of(&object.head));
+        let mut older = Paged::default();
+        for page in secret.versions.pages() {
+            let record = self.seals.part_record(uuid, &page.part)?;
+            // It may have been removed just now, with the head that names it: who asks looks again.
+            let Some(envelope) = snapshot.part(&record) else {
+                return Ok(());
+            };
+            let named = (uuid, &life);
+            let content = self.seals.open_named_part(
+                &vault.key,
+                &record,
+                PartKind::Page,
+                &page.part,
+                envelope,
+                named,
+            )?;
+            let entries =
+                decode_page(content.expose()).map_err(|_| Error::RecordDamaged(Damage::DoesNotOpen))?;
+            older.add(entries);
+        }
+        let (older, pages) = (Arc::new(older), secret.versions.pages());
+        self.edit(|draft| draft.know_pages(uuid, folded, pages, &older));
+        Ok(())
     }
 
     /// The receipt of a purge was removed here.

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::crypto::SealingKey;
 use crate::engine::Damage;
 use crate::engine::Error;
-use crate::engine::heads::{Head, VaultHead};
+use crate::engine::heads::{Head, Incarnation, VaultHead};
 use crate::engine::quota::Usage;
 use crate::model::{Uid, VaultEntry, VaultName, VaultUuid};
 use crate::store::{Record, RecordName, Stamp};
@@ -56,6 +58,13 @@ pub(super) enum Place {
         vault: VaultUuid,
         name: Arc<str>,
     },
+    /// A record that belongs to an object's head.
+    Part {
+        stamp: Stamp,
+        vault: VaultUuid,
+        incarnation: Incarnation,
+        envelope: Bytes,
+    },
     /// An object whose vault is not known yet.
     Stray(Arc<Record>),
     /// It does not open, and what it was is not known.
@@ -74,6 +83,8 @@ pub(in crate::engine) struct Snapshot {
     pub(super) addresses: imbl::HashMap<VaultUuid, VaultAddress>,
     pub(super) places: imbl::HashMap<RecordName, Place>,
     pub(super) revision: u64,
+    /// All parts, by the life of the name that they belong to.
+    pub(super) parts: imbl::HashMap<Incarnation, imbl::OrdSet<RecordName>>,
     pub(super) usage: Usage,
     pub(super) of_vaults: imbl::HashMap<VaultUuid, Usage>,
     pub(super) of_namespaces: imbl::HashMap<Uid, Usage>,
@@ -131,7 +142,7 @@ impl Snapshot {
     pub(in crate::engine) fn unreadable(&self) -> impl Iterator<Item = Option<VaultUuid>> {
         self.places.values().filter_map(|place| match place {
             Place::Unreadable { vault, .. } => Some(*vault),
-            Place::Vault(_) | Place::Object { .. } | Place::Stray(_) => None,
+            Place::Vault(_) | Place::Object { .. } | Place::Part { .. } | Place::Stray(_) => None,
         })
     }
 
@@ -141,7 +152,7 @@ impl Snapshot {
             Some(Place::Unreadable { .. } | Place::Stray(_)) => {
                 Err(Error::RecordDamaged(Damage::DoesNotOpen))
             }
-            Some(Place::Vault(_) | Place::Object { .. }) | None => Ok(()),
+            Some(Place::Vault(_) | Place::Object { .. } | Place::Part { .. }) | None => Ok(()),
         }
     }
 
@@ -155,11 +166,37 @@ impl Snapshot {
                 .get(name)
                 .map(|object| &object.stamp),
             Place::Stray(record) => Some(&record.stamp),
-            Place::Unreadable { stamp, .. } => Some(stamp),
+            Place::Part { stamp, .. } | Place::Unreadable { stamp, .. } => Some(stamp),
         }
     }
 
-    pub(super) fn by_uuid(&self, uuid: VaultUuid) -> Option<&Arc<Vault>> {
+    /// The sealed bytes of a part.
+    pub(in crate::engine) fn part(&self, record: &RecordName) -> Option<&Bytes> {
+        match self.places.get(record) {
+            Some(Place::Part { envelope, .. }) => Some(envelope),
+            _ => None,
+        }
+    }
+
+    /// The parts of one life of a name.
+    pub(in crate::engine) fn parts_of(&self, life: Incarnation) -> impl Iterator<Item = &RecordName> {
+        self.parts.get(&life).into_iter().flatten()
+    }
+
+    /// All parts.
+    pub(in crate::engine) fn parts(&self) -> impl Iterator<Item = &RecordName> {
+        self.parts.values().flatten()
+    }
+
+    /// The vault that a part belongs to.
+    pub(in crate::engine) fn vault_of_part(&self, record: &RecordName) -> Option<&Arc<Vault>> {
+        match self.places.get(record) {
+            Some(Place::Part { vault, .. }) => self.by_uuid(*vault),
+            _ => None,
+        }
+    }
+
+    pub(in crate::engine) fn by_uuid(&self, uuid: VaultUuid) -> Option<&Arc<Vault>> {
         self.vaults.get(self.addresses.get(&uuid)?)
     }
 }

@@ -348,16 +348,16 @@ async fn a_value_that_was_swapped_with_another_versions_is_refused() {
     let object = vault.object("a").unwrap().unwrap();
     let mut head = object.head.clone();
     let state = head.secret.as_mut().unwrap();
-    let entries: Vec<_> = state.versions.iter().cloned().collect();
+    let entries = state.versions.inline().to_vec();
     let mut swapped = crate::engine::heads::VersionEntry::clone(&entries[1]);
     swapped.body = entries[0].body.clone();
-    state.versions = state.versions.with(swapped).unwrap();
+    state.versions = state.versions.with(swapped);
     head.rev += 1;
     let name = world.older.name.clone();
     let envelope = world
         .engine
         .seals
-        .seal_object(vault.head.uuid, &vault.key, &name, &head)
+        .seal_object(vault.head.uuid, &vault.key, &name, &head, &head.encode().unwrap())
         .unwrap();
     world.overwrite(&name, &envelope).await;
     world.tell();

@@ -6,7 +6,8 @@ use std::task::{Context, Poll, Waker};
 
 use super::shaky::{Fate, Mood, Shaky};
 use super::support::*;
-use crate::engine::{Engine, Error};
+use crate::engine::tests::parts::SMALL;
+use crate::engine::{Engine, Error, Quotas, Sizes};
 use crate::model::{
     Alphabet, DeleteOwned, EnsureGeneratedSecret, EnsureVault, Namespace, Operation, Owner, Reply, Uid,
     VaultEntry,
@@ -112,7 +113,16 @@ fn a_future_dropped_at_any_await_leaves_the_change_made_or_not_made() {
 /// Whether the future was ready before it could be dropped.
 fn dropped_after(polls: usize, operation: fn() -> Operation, fate: Fate) -> bool {
     let store = Shaky::new(1, Mood::Calm);
-    let (replica, vault) = (engine(&store), vault("demo"));
+    // So that a value lies in a part, and a few versions go onto a page.
+    let quotas = Quotas {
+        sizes: Sizes {
+            head: 500,
+            body: 100,
+            ..SMALL
+        },
+        ..Quotas::default()
+    };
+    let (replica, vault) = (engine_with(&store, quotas), vault("demo"));
     drive(ensure(&replica, &vault));
     let kept = drive(set(&replica, &vault, "old", "kept")).unwrap();
     drive(ask(&replica, &vault, generate("made"))).unwrap();

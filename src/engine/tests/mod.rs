@@ -8,6 +8,7 @@ mod drops;
 mod lists;
 mod management;
 mod model;
+mod parts;
 mod purge;
 mod retries;
 mod secrets;

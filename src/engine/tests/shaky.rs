@@ -46,6 +46,8 @@ pub(in crate::engine) enum Fate {
     Well,
     /// Answers that the record has changed, although it has not.
     Refused,
+    /// Done, and answers that the record has changed: by a request that was sent twice on the way.
+    DoneAndRefused,
     /// Not done, and says so.
     Away,
     /// Not done, and says nothing.
@@ -65,6 +67,8 @@ pub(in crate::engine) enum Mood {
     Always(Fate),
     /// Every write after so many.
     After(usize, Fate),
+    /// The next write alone.
+    Once(Fate),
 }
 
 type Write = Box<dyn FnOnce(MemoryStore) -> BoxFuture<'static, ()> + Send>;
@@ -76,6 +80,8 @@ pub(in crate::engine) struct Shaky {
     shared: Arc<Mutex<Shared>>,
     pub(in crate::engine) gets: Arc<AtomicUsize>,
     pub(in crate::engine) writes: Arc<AtomicUsize>,
+    /// Of all envelopes that were to be written.
+    pub(in crate::engine) bytes: Arc<AtomicUsize>,
 }
 
 struct Shared {
@@ -96,6 +102,7 @@ impl Shaky {
             shared: Arc::new(Mutex::new(shared)),
             gets: Arc::default(),
             writes: Arc::default(),
+            bytes: Arc::default(),
         }
     }
 
@@ -123,7 +130,7 @@ impl Shaky {
             let mut shared = self.shared.lock().unwrap();
             match shared.mood {
                 Mood::Rough(_) => shared.dice.below(3),
-                Mood::Calm | Mood::Always(_) | Mood::After(..) => 1,
+                Mood::Calm | Mood::Always(_) | Mood::After(..) | Mood::Once(_) => 1,
             }
         };
         for _ in 0..times {
@@ -140,7 +147,11 @@ impl Shaky {
                 shared.mood = Mood::After(left - 1, fate);
                 Fate::Well
             }
-            Mood::Calm | Mood::Always(_) | Mood::After(..) => Fate::Well,
+            Mood::Once(fate) if of_write => {
+                shared.mood = Mood::Calm;
+                fate
+            }
+            Mood::Calm | Mood::Always(_) | Mood::After(..) | Mood::Once(_) => Fate::Well,
             Mood::Rough(often) if shared.dice.one_in(often) => match shared.dice.below(5) {
                 _ if !of_write => Fate::Away,
                 0 => Fate::Refused,
@@ -164,6 +175,7 @@ impl Shaky {
         let answer = match self.fate(true) {
             Fate::Well => now.await,
             Fate::Refused => Err(refusal),
+            Fate::DoneAndRefused => now.await.and(Err(refusal)),
             Fate::Away => Err(StoreError::Unavailable),
             Fate::LostOnTheWay => Err(StoreError::Unknown),
             Fate::LostOnTheWayBack => now.await.and(Err(StoreError::Unknown)),
@@ -183,6 +195,7 @@ impl SealedStore for Shaky {
         name: &'a RecordName,
         envelope: Bytes,
     ) -> BoxFuture<'a, Result<Stamp, StoreError>> {
+        self.bytes.fetch_add(envelope.len(), Ordering::Relaxed);
         let (late_name, late) = (name.clone(), envelope.clone());
         let later: Write = Box::new(move |store| {
             async move {
@@ -204,6 +217,7 @@ impl SealedStore for Shaky {
         expected: &'a Stamp,
         envelope: Bytes,
     ) -> BoxFuture<'a, Result<Stamp, StoreError>> {
+        self.bytes.fetch_add(envelope.len(), Ordering::Relaxed);
         let (late_name, late_stamp, late) = (name.clone(), expected.clone(), envelope.clone());
         let later: Write = Box::new(move |store| {
             async move {

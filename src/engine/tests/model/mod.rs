@@ -11,16 +11,17 @@ use std::task::{Context, Poll, Waker};
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
 
+use crate::engine::tests::parts::SMALL;
 use crate::engine::tests::shaky::{Dice, Mood, Shaky};
 use crate::engine::tests::support::*;
-use crate::engine::{Engine, Error};
+use crate::engine::{Engine, Error, Quotas, Sizes};
 use crate::model::{Operation, Reply, VaultEntry, Version};
 use crate::store::{Record, SealedStore as _, StoreError, StoreEvent};
 
 use history::{Call, History, Outcome, What};
 
 const SCHEDULES: u64 = 2_000;
-const STEPS: usize = 150;
+const STEPS: usize = 200;
 const WRITERS: usize = 4;
 const NAMES: [&str; 2] = ["alpha", "beta"];
 
@@ -119,7 +120,7 @@ struct Replica {
 
 impl Replica {
     fn start(store: &Shaky) -> Self {
-        let engine = Arc::new(engine(store));
+        let engine = Arc::new(small_engine(store));
         let revision = engine.relist().now_or_never().unwrap().unwrap();
         Self {
             engine,
@@ -127,6 +128,19 @@ impl Replica {
             list: None,
         }
     }
+}
+
+/// Values and heads are so small here that nearly every value lies in a part, and a few versions make a page.
+fn small_engine(store: &Shaky) -> Engine {
+    let quotas = Quotas {
+        sizes: Sizes {
+            head: 2_300,
+            body: 104,
+            ..SMALL
+        },
+        ..Quotas::default()
+    };
+    engine_with(store, quotas)
 }
 
 struct Schedule {
@@ -145,9 +159,10 @@ impl Schedule {
     fn new(seed: u64) -> Self {
         let store = Shaky::new(seed, Mood::Calm);
         let vault = vault("demo");
-        let first = engine(&store);
+        let first = small_engine(&store);
         drive(ensure(&first, &vault));
-        store.set_mood(Mood::Rough(4 + (seed % 12) as usize));
+        // A change is two or three writes here.
+        store.set_mood(Mood::Rough(8 + (seed % 24) as usize));
         let replicas = (0..2).map(|_| Replica::start(&store)).collect();
         Self {
             dice: Dice::new(seed ^ 0x5eed),
@@ -354,6 +369,7 @@ impl Schedule {
         }
         self.history.calls.append(&mut self.repeats);
         while self.store.land(0) {}
+        self.store.set_mood(Mood::Calm);
         self.history.writes = self.store.writes.load(std::sync::atomic::Ordering::Relaxed);
         let replica = Replica::start(&self.store);
         assert_eq!(replica.engine.damaged_records(), 0);

@@ -1,0 +1,703 @@
+//! Heads that stay small: large values and older versions in records of their own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::{FutureExt as _, StreamExt as _};
+
+use super::shaky::{Dice, Fate, Mood, Shaky};
+use super::support::*;
+use crate::crypto::{Header, RecordType};
+use crate::engine::heads::{Body, FORMAT, VersionEntry, Versions};
+use crate::engine::index::VaultAddress;
+use crate::engine::limits::MAX_VALUE;
+use crate::engine::{Damage, Engine, Error, Quotas, Sizes, Usage};
+use crate::model::{Moment, Operation, Reply, Tags, UnixSeconds, UpdateSecret, VaultEntry, Version};
+use crate::store::memory::MemoryStore;
+use crate::store::{Record, SealedStore};
+
+/// Sizes under which a few short values make parts and pages.
+pub(super) const SMALL: Sizes = Sizes {
+    head: 1_536,
+    body: 110,
+    page: 4_096,
+    pages: 100,
+};
+
+fn small() -> Quotas {
+    Quotas {
+        sizes: SMALL,
+        ..Quotas::default()
+    }
+}
+
+async fn replica<S: SealedStore + Clone + 'static>(store: &S) -> Engine {
+    let engine = engine_with(store, small());
+    engine.relist().await.unwrap();
+    engine
+}
+
+fn tell(store: &impl SealedStore, engine: &Engine) {
+    let mut events = store.watch(0);
+    while let Some(Some(event)) = events.next().now_or_never() {
+        engine.apply(&event.unwrap());
+    }
+}
+
+fn kind(record: &Record) -> RecordType {
+    Header::peek(&record.envelope).unwrap().record_type
+}
+
+async fn of_kind(store: &impl SealedStore, wanted: RecordType) -> Vec<Record> {
+    let (records, _) = store.list().await.unwrap();
+    records
+        .into_iter()
+        .filter(|record| kind(record) == wanted)
+        .collect()
+}
+
+async fn head_size(store: &impl SealedStore) -> usize {
+    let heads = of_kind(store, RecordType::Object).await;
+    heads.iter().map(|head| head.envelope.len()).max().unwrap()
+}
+
+/// Records that belong to a head, and how many of them the heads name.
+fn parts(engine: &Engine, vault: &VaultEntry) -> usize {
+    let snapshot = engine.index.load_full();
+    assert!(snapshot.vault(&VaultAddress::of(vault)).is_some());
+    snapshot.parts().count()
+}
+
+#[tokio::test]
+async fn a_large_value_lies_in_a_record_of_its_own() {
+    let store = MemoryStore::new();
+    let (engine, vault) = (engine(&store), vault("demo"));
+    ensure(&engine, &vault).await;
+    let large = "x".repeat(MAX_VALUE);
+    let first = set(&engine, &vault, "a", &large).await.unwrap();
+    set(&engine, &vault, "a", "short").await.unwrap();
+    assert_eq!(of_kind(&store, RecordType::Value).await.len(), 1);
+    assert!(head_size(&store).await < 2_048);
+    let restarted = replica(&store).await;
+    for engine in [&engine, &restarted] {
+        assert_eq!(text(&get(engine, &vault, "a", None).await.unwrap()), "short");
+        assert_eq!(text(&get(engine, &vault, "a", Some(first)).await.unwrap()), large);
+    }
+}
+
+/// Random sets and updates against a plain list, read back in every way, also by a replica that starts anew.
+#[tokio::test]
+async fn whatever_is_on_pages_reads_as_if_it_were_in_the_head() {
+    for seed in 0..6 {
+        let store = MemoryStore::new();
+        let (engine, vault) = (engine_with(&store, small()), vault("demo"));
+        ensure(&engine, &vault).await;
+        let mut dice = Dice::new(seed);
+        let mut expected: Vec<(Version, String, Option<String>)> = Vec::new();
+        for step in 0..300 {
+            if expected.is_empty() || dice.one_in(3) {
+                let value = "v".repeat(dice.below(60)) + &step.to_string();
+                let version = set(&engine, &vault, "a", &value).await.unwrap();
+                expected.push((version, value, None));
+            } else {
+                let at = dice.below(expected.len());
+                let update = UpdateSecret {
+                    version: Some(expected[at].0),
+                    content_type: Some(format!("type-{step}")),
+                    ..update_of("a")
+                };
+                ask(&engine, &vault, Operation::UpdateSecret(update))
+                    .await
+                    .unwrap();
+                expected[at].2 = Some(format!("type-{step}"));
+            }
+        }
+        assert!(of_kind(&store, RecordType::Page).await.len() < 20);
+        assert!(head_size(&store).await <= SMALL.head);
+        let restarted = replica(&store).await;
+        for engine in [&engine, &restarted] {
+            assert_eq!(stored(engine, &vault, "a").versions, expected, "seed {seed}");
+            let mut listed = versions(engine, &vault, "a").await;
+            listed.reverse();
+            assert!(listed.iter().eq(expected.iter().map(|(version, ..)| version)));
+            for (version, value, _) in expected.iter().step_by(17) {
+                assert_eq!(
+                    text(&get(engine, &vault, "a", Some(*version)).await.unwrap()),
+                    *value
+                );
+            }
+        }
+        // Nothing is left that nobody names.
+        let named: usize = parts(&engine, &vault);
+        let stored_parts =
+            of_kind(&store, RecordType::Page).await.len() + of_kind(&store, RecordType::Value).await.len();
+        assert_eq!(named, stored_parts);
+        assert_eq!(engine.tidy(at(1_000)).await, Ok(0));
+    }
+}
+
+#[tokio::test]
+async fn ten_thousand_versions_cost_little_more_to_write_and_to_read_than_one() {
+    let store = Shaky::new(1, Mood::Calm);
+    let (engine, vault) = (engine(&store), vault("demo"));
+    ensure(&engine, &vault).await;
+    let mut tags = Tags::new();
+    tags.insert("rotation".to_owned(), "nightly".to_owned());
+    let written = || store.bytes.load(Ordering::Relaxed);
+    let before = written();
+    let mut made = Vec::new();
+    for i in 0..10_000 {
+        let mut next = set_of("a", &format!("a value of some length, as passwords have: {i:06}"));
+        next.tags = tags.clone();
+        let reply = ask(&engine, &vault, Operation::SetSecret(next)).await.unwrap();
+        let Reply::Secret(secret) = reply else { panic!() };
+        made.push(secret.version);
+    }
+    let (writes, bytes) = (store.writes.load(Ordering::Relaxed), written() - before);
+    assert!(writes < 11_500, "{writes} writes of the store");
+    // No more than a whole head for each, its share of the pages and of their merging included.
+    assert!(
+        bytes < 10_000 * Sizes::default().head,
+        "{bytes} bytes were written"
+    );
+    assert!(head_size(&store.inner).await <= Sizes::default().head);
+    let pages = of_kind(&store.inner, RecordType::Page).await.len();
+    assert!(pages <= 40, "{pages} pages");
+    assert_eq!(
+        set(&engine, &vault, "a", "x").await.unwrap_err(),
+        Error::TooManyVersions { limit: 10_000 }
+    );
+    let restarted = replica(&store).await;
+    let asked = store.gets.load(Ordering::Relaxed);
+    for engine in [&engine, &restarted] {
+        for at in [9_999, 0, 1, 4_999, 9_998] {
+            let read = get(engine, &vault, "a", Some(made[at])).await.unwrap();
+            assert!(text(&read).ends_with(&format!("{at:06}")));
+        }
+        let page = list_versions(engine, &vault, "a", page(25, None)).await.unwrap();
+        assert_eq!(page.items[0].version, Some(made[9_999]));
+    }
+    let gets = store.gets.load(Ordering::Relaxed);
+    assert_eq!(gets, asked, "a replica that has listed asks the store no more");
+    let before = written();
+    let update = UpdateSecret {
+        version: Some(made[17]),
+        content_type: Some("new".to_owned()),
+        ..update_of("a")
+    };
+    ask(&engine, &vault, Operation::UpdateSecret(update))
+        .await
+        .unwrap();
+    let bytes = written() - before;
+    // A head, and a page where it became too long.
+    assert!(
+        bytes < Sizes::default().head + Sizes::default().page,
+        "{bytes} bytes were written"
+    );
+}
+
+/// A write that the store refused and did all the same, and of which the head says nothing any more when that is looked at.
+#[tokio::test]
+async fn parts_of_a_write_that_was_refused_and_done_long_ago_stay() {
+    let store = Shaky::new(1, Mood::Calm);
+    let (engine, other, vault) = (
+        engine_with(&store, small()),
+        engine_with(&store.inner, small()),
+        vault("demo"),
+    );
+    ensure(&engine, &vault).await;
+    let large = "x".repeat(200);
+    set(&engine, &vault, "a", &large).await.unwrap();
+    let head = || async { of_kind(&store.inner, RecordType::Object).await.remove(0).stamp };
+    let before = head().await;
+    // The part is written well; the head is written, and that is denied.
+    store.set_mood(Mood::After(1, Fate::DoneAndRefused));
+    let other_large = "y".repeat(200);
+    let mut late = Box::pin(set(&engine, &vault, "a", &other_large));
+    while head().await == before {
+        assert!(late.as_mut().now_or_never().is_none(), "it is not answered yet");
+    }
+    store.set_mood(Mood::Calm);
+    for i in 0..60 {
+        set(&other, &vault, "a", &i.to_string()).await.unwrap();
+    }
+    let second = late.await.unwrap();
+    assert_eq!(
+        text(&get(&engine, &vault, "a", Some(second)).await.unwrap()),
+        other_large
+    );
+    for engine in [&engine, &replica(&store.inner).await] {
+        let listed = versions(engine, &vault, "a").await;
+        assert!(listed.len() >= 62);
+        for version in listed {
+            get(engine, &vault, "a", Some(version)).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_lags_reads_what_it_lacks_from_the_store() {
+    let store = Shaky::new(1, Mood::Calm);
+    let (writer, vault) = (engine_with(&store, small()), vault("demo"));
+    ensure(&writer, &vault).await;
+    let large = "x".repeat(200);
+    let mut made = Vec::new();
+    for i in 0..30 {
+        let value = if i % 3 == 0 { large.clone() } else { i.to_string() };
+        made.push(set(&writer, &vault, "a", &value).await.unwrap());
+    }
+    // Knows nothing but what it asks for.
+    let late = engine_with(&store, small());
+    assert_eq!(
+        text(&get(&late, &vault, "a", Some(made[0])).await.unwrap()),
+        large
+    );
+    assert_eq!(text(&get(&late, &vault, "a", Some(made[1])).await.unwrap()), "1");
+    assert_eq!(versions(&late, &vault, "a").await.len(), 30);
+    let missing = get(&late, &vault, "a", Some(Version([9; 16]))).await.unwrap_err();
+    assert!(matches!(missing, Error::SecretVersionNotFound { .. }));
+    let before = store.gets.load(Ordering::Relaxed);
+    get(&late, &vault, "a", Some(made[1])).await.unwrap();
+    assert_eq!(store.gets.load(Ordering::Relaxed), before, "it knows by now");
+    // Pages that it knows are merged meanwhile.
+    for i in 30..90 {
+        made.push(set(&writer, &vault, "a", &i.to_string()).await.unwrap());
+    }
+    assert_eq!(
+        text(&get(&late, &vault, "a", Some(made[31])).await.unwrap()),
+        "31"
+    );
+    let update = UpdateSecret {
+        version: Some(made[2]),
+        content_type: Some("new".to_owned()),
+        ..update_of("a")
+    };
+    let third = engine_with(&store, small());
+    ask(&third, &vault, Operation::UpdateSecret(update))
+        .await
+        .unwrap();
+    for engine in [&writer, &late, &third] {
+        tell(&store, engine);
+        assert_eq!(stored(engine, &vault, "a").versions.len(), 90);
+        assert_eq!(stored(engine, &vault, "a").versions[2].2.as_deref(), Some("new"));
+        assert_eq!(engine.damaged_records(), 0);
+        assert_eq!(engine.fill().installation, writer.fill().installation);
+    }
+}
+
+#[tokio::test]
+async fn a_part_that_was_changed_moved_or_removed_fails_its_own_version_alone() {
+    for harm in 0..3 {
+        let store = MemoryStore::new();
+        let (engine, vault) = (engine_with(&store, small()), vault("demo"));
+        ensure(&engine, &vault).await;
+        let large = "x".repeat(200);
+        let harmed = set(&engine, &vault, "a", &large).await.unwrap();
+        let part = of_kind(&store, RecordType::Value).await.remove(0);
+        let good = set(&engine, &vault, "a", &"y".repeat(200)).await.unwrap();
+        let other = of_kind(&store, RecordType::Value).await;
+        let other = other.iter().find(|record| record.name != part.name).unwrap();
+        let expected = match harm {
+            0 => {
+                let mut envelope = part.envelope.to_vec();
+                envelope[100] ^= 1;
+                store
+                    .update(&part.name, &part.stamp, envelope.into())
+                    .await
+                    .unwrap();
+                Damage::DoesNotOpen
+            }
+            1 => {
+                let envelope = other.envelope.clone();
+                store.update(&part.name, &part.stamp, envelope).await.unwrap();
+                Damage::DoesNotOpen
+            }
+            _ => {
+                store.delete(&part.name, &part.stamp).await.unwrap();
+                Damage::Vanished
+            }
+        };
+        tell(&store, &engine);
+        for engine in [&engine, &replica(&store).await] {
+            let refused = get(engine, &vault, "a", Some(harmed)).await.unwrap_err();
+            assert_eq!(refused, Error::RecordDamaged(expected), "{harm}");
+            assert_eq!(
+                text(&get(engine, &vault, "a", Some(good)).await.unwrap()),
+                "y".repeat(200)
+            );
+            assert_eq!(engine.damaged_records(), usize::from(harm < 2));
+            set(engine, &vault, "b", "x").await.unwrap();
+        }
+        set(&engine, &vault, "a", "still writable").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn parts_of_another_secret_or_life_are_not_taken_for_ones_own() {
+    let store = MemoryStore::new();
+    let (engine, vault) = (engine_with(&store, small()), vault("demo"));
+    ensure(&engine, &vault).await;
+    let large = "x".repeat(200);
+    set(&engine, &vault, "a", &large).await.unwrap();
+    let old = of_kind(&store, RecordType::Value).await.remove(0);
+    delete(&engine, &vault, "a").await.unwrap();
+    purge(&engine, &vault, "a").await.unwrap();
+    assert!(of_kind(&store, RecordType::Value).await.is_empty());
+    // Put back under its old name it is worth nothing, and it is collected.
+    store.create(&old.name, old.envelope).await.unwrap();
+    set(&engine, &vault, "a", "anew").await.unwrap();
+    tell(&store, &engine);
+    assert_eq!(parts(&engine, &vault), 1);
+    let later = |minutes| Moment {
+        monotonic: Instant::now() + Duration::from_mins(minutes),
+        ..at(1_000)
+    };
+    assert_eq!(engine.tidy(later(0)).await, Ok(0));
+    assert_eq!(engine.tidy(later(11)).await, Ok(1));
+    assert_eq!(parts(&engine, &vault), 0);
+    assert_eq!(text(&get(&engine, &vault, "a", None).await.unwrap()), "anew");
+}
+
+#[tokio::test]
+async fn what_a_crash_left_between_part_and_head_is_collected_after_ten_minutes_and_nothing_else() {
+    let store = Shaky::new(1, Mood::Calm);
+    let (engine, vault) = (engine_with(&store, small()), vault("demo"));
+    ensure(&engine, &vault).await;
+    let large = "x".repeat(200);
+    set(&engine, &vault, "a", &large).await.unwrap();
+    // The part is written, the head is not.
+    store.set_mood(Mood::After(1, Fate::Away));
+    assert!(set(&engine, &vault, "a", &large).await.is_err());
+    assert!(set(&engine, &vault, "new", &large).await.is_err());
+    store.set_mood(Mood::Calm);
+    store.set_mood(Mood::After(1, Fate::Away));
+    assert!(set(&engine, &vault, "new", &large).await.is_err());
+    store.set_mood(Mood::Calm);
+    let restarted = replica(&store).await;
+    assert_eq!(of_kind(&store.inner, RecordType::Value).await.len(), 3);
+    let start = at(1_000);
+    let later = |minutes| Moment {
+        monotonic: start.monotonic + Duration::from_mins(minutes),
+        ..start
+    };
+    for (minutes, removed) in [(0, 0), (9, 0), (10, 2), (30, 0)] {
+        assert_eq!(restarted.tidy(later(minutes)).await, Ok(removed), "{minutes}");
+    }
+    assert_eq!(of_kind(&store.inner, RecordType::Value).await.len(), 1);
+    tell(&store, &engine);
+    for engine in [&engine, &restarted] {
+        assert_eq!(text(&get(engine, &vault, "a", None).await.unwrap()), large);
+        assert_eq!(versions(engine, &vault, "a").await.len(), 1);
+        assert!(get(engine, &vault, "new", None).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_part_whose_head_was_not_heard_of_yet_is_no_orphan() {
+    let store = MemoryStore::new();
+    let (writer, vault) = (engine_with(&store, small()), vault("demo"));
+    ensure(&writer, &vault).await;
+    let late = replica(&store).await;
+    let version = set(&writer, &vault, "a", &"x".repeat(200)).await.unwrap();
+    // The feed told of the part, and then stalled for an hour.
+    let part = of_kind(&store, RecordType::Value).await.remove(0);
+    late.apply(&crate::store::StoreEvent::Put(part));
+    assert_eq!(parts(&late, &vault), 1);
+    let later = |minutes| Moment {
+        monotonic: Instant::now() + Duration::from_mins(minutes),
+        ..at(1_000)
+    };
+    assert_eq!(late.tidy(later(0)).await, Ok(0));
+    assert_eq!(late.tidy(later(60)).await, Ok(0));
+    assert_eq!(of_kind(&store, RecordType::Value).await.len(), 1);
+    get(&late, &vault, "a", Some(version)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_head_that_stood_still_while_its_parts_were_collected_does_not_come_through() {
+    let store = Shaky::new(1, Mood::Calm);
+    let (engine, vault) = (engine_with(&store, small()), vault("demo"));
+    ensure(&engine, &vault).await;
+    let large = "x".repeat(200);
+    let first = set(&engine, &vault, "a", &large).await.unwrap();
+    for secret in ["a", "new"] {
+        // The part is there, the head is on its way.
+        store.set_mood(Mood::After(1, Fate::Late));
+        let refused = set(&engine, &vault, secret, &large).await.unwrap_err();
+        assert_eq!(refused, Error::OutcomeUnknown);
+    }
+    store.set_mood(Mood::Calm);
+    let later = |minutes| Moment {
+        monotonic: Instant::now() + Duration::from_mins(minutes),
+        ..at(1_000)
+    };
+    let other = replica(&store).await;
+    assert_eq!(other.tidy(later(0)).await, Ok(0));
+    assert_eq!(other.tidy(later(11)).await, Ok(2));
+    while store.land(0) {}
+    tell(&store, &engine);
+    for engine in [&engine, &replica(&store).await] {
+        assert_eq!(text(&get(engine, &vault, "a", None).await.unwrap()), large);
+        assert_eq!(versions(engine, &vault, "a").await, [first]);
+        let missing = get(engine, &vault, "new", None).await.unwrap_err();
+        assert!(matches!(missing, Error::SecretNotFound { .. }), "{missing:?}");
+        assert_eq!(engine.damaged_records(), 0);
+    }
+    // What was still on its way as a part alone goes as well, and the name is as free as it was.
+    let last = replica(&store).await;
+    assert_eq!(last.tidy(later(0)).await, Ok(0));
+    last.tidy(later(11)).await.unwrap();
+    assert_eq!(parts(&last, &vault), 1);
+    set(&last, &vault, "new", &large).await.unwrap();
+    assert_eq!(text(&get(&last, &vault, "new", None).await.unwrap()), large);
+}
+
+#[tokio::test]
+async fn parts_of_a_head_that_this_version_cannot_read_are_kept() {
+    for newer in [false, true] {
+        let store = MemoryStore::new();
+        let (engine, vault) = (engine_with(&store, small()), vault("demo"));
+        ensure(&engine, &vault).await;
+        let large = "x".repeat(200);
+        set(&engine, &vault, "a", &large).await.unwrap();
+        let good = of_kind(&store, RecordType::Object).await.remove(0);
+        let envelope: Bytes = if newer {
+            // It names its part in a place that this version passes over.
+            let snapshot = engine.index.load_full();
+            let found = snapshot.vault(&VaultAddress::of(&vault)).unwrap();
+            let mut head = found.object("a").unwrap().unwrap().head.clone();
+            let state = head.secret.as_mut().unwrap();
+            let newest = VersionEntry {
+                body: Body::Inline(Bytes::new()),
+                ..VersionEntry::clone(state.versions.newest())
+            };
+            state.versions = Versions::first(newest);
+            head.format = FORMAT + 1;
+            head.rev += 1;
+            let content = head.encode().unwrap();
+            let uuid = found.head.uuid;
+            engine
+                .seals
+                .seal_object(uuid, &found.key, &good.name, &head, &content)
+                .unwrap()
+        } else {
+            let mut bent = good.envelope.to_vec();
+            bent[100] ^= 1;
+            bent.into()
+        };
+        store.update(&good.name, &good.stamp, envelope).await.unwrap();
+        let restarted = replica(&store).await;
+        let later = |minutes| Moment {
+            monotonic: Instant::now() + Duration::from_mins(minutes),
+            ..at(1_000)
+        };
+        for minutes in [0, 11, 60] {
+            assert_eq!(restarted.tidy(later(minutes)).await, Ok(0), "{newer} {minutes}");
+        }
+        assert_eq!(of_kind(&store, RecordType::Value).await.len(), 1, "{newer}");
+        // Put right, it is read as before.
+        let bent = store.get(&good.name).await.unwrap().unwrap();
+        store
+            .update(&bent.name, &bent.stamp, good.envelope)
+            .await
+            .unwrap();
+        let restarted = replica(&store).await;
+        assert_eq!(text(&get(&restarted, &vault, "a", None).await.unwrap()), large);
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_was_written_and_is_said_to_be_refused_keeps_its_parts() {
+    let store = Shaky::new(1, Mood::Calm);
+    let (engine, vault) = (engine_with(&store, small()), vault("demo"));
+    ensure(&engine, &vault).await;
+    for (secret, count) in [("a", 1), ("a", 2), ("b", 1)] {
+        store.set_mood(Mood::After(1, Fate::DoneAndRefused));
+        let made = set(&engine, &vault, secret, &"x".repeat(200)).await.unwrap();
+        store.set_mood(Mood::Calm);
+        assert_eq!(versions(&engine, &vault, secret).await.len(), count);
+        let restarted = replica(&store).await;
+        let read = get(&restarted, &vault, secret, Some(made)).await.unwrap();
+        assert_eq!(text(&read), "x".repeat(200));
+    }
+}
+
+#[tokio::test]
+async fn a_purge_leaves_no_part_also_when_it_was_interrupted() {
+    for after in 0..8 {
+        let store = Shaky::new(1, Mood::Calm);
+        let (engine, vault) = (engine_with(&store, small()), vault("demo"));
+        ensure(&engine, &vault).await;
+        for i in 0..20 {
+            let value = if i % 3 == 0 {
+                "x".repeat(200)
+            } else {
+                i.to_string()
+            };
+            set(&engine, &vault, "a", &value).await.unwrap();
+        }
+        set(&engine, &vault, "b", &"y".repeat(200)).await.unwrap();
+        delete(&engine, &vault, "a").await.unwrap();
+        store.set_mood(Mood::After(after, Fate::Away));
+        let interrupted = purge(&engine, &vault, "a").await;
+        store.set_mood(Mood::Calm);
+        let second = replica(&store).await;
+        if interrupted.is_err() {
+            assert!(
+                matches!(purge(&second, &vault, "a").await, Ok(Reply::Purged)),
+                "{after}"
+            );
+        }
+        assert_eq!(of_kind(&store.inner, RecordType::Value).await.len(), 1, "b's own");
+        assert!(of_kind(&store.inner, RecordType::Page).await.is_empty());
+        for engine in [&engine, &second] {
+            tell(&store, engine);
+            assert_eq!(parts(engine, &vault), 1);
+            assert_eq!(
+                text(&get(engine, &vault, "b", None).await.unwrap()),
+                "y".repeat(200)
+            );
+            set(engine, &vault, "a", "anew").await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn parts_count_against_the_quotas() {
+    let quotas = Quotas {
+        vault: Usage {
+            bytes: 60 * 1024,
+            records: 5,
+        },
+        ..Quotas::default()
+    };
+    let store = MemoryStore::new();
+    let (engine, vault) = (engine_with(&store, quotas), vault("demo"));
+    ensure(&engine, &vault).await;
+    let large = "x".repeat(MAX_VALUE);
+    set(&engine, &vault, "a", &large).await.unwrap();
+    set(&engine, &vault, "a", &large).await.unwrap();
+    let refusal = set(&engine, &vault, "a", &large).await.unwrap_err();
+    assert!(matches!(refusal, Error::QuotaExceeded { .. }), "{refusal:?}");
+    let (records, _) = store.list().await.unwrap();
+    let bytes: usize = records.iter().map(|record| record.envelope.len()).sum();
+    assert_eq!(engine.fill().installation.bytes, bytes as u64);
+    assert_eq!(engine.fill().installation.records, 4, "vault, head, two values");
+    set(&engine, &vault, "a", "short").await.unwrap();
+}
+
+/// A head as an older version wrote it: everything inline, however much.
+#[tokio::test]
+async fn a_long_head_of_an_older_version_is_read_and_made_small_by_the_next_write() {
+    let store = MemoryStore::new();
+    let huge = Quotas {
+        sizes: Sizes {
+            head: 512 * 1024,
+            body: 64 * 1024,
+            ..Sizes::default()
+        },
+        ..Quotas::default()
+    };
+    let (old, vault) = (engine_with(&store, huge), vault("demo"));
+    ensure(&old, &vault).await;
+    let mut expected = BTreeMap::new();
+    for i in 0..120 {
+        let value = if i % 10 == 0 {
+            "x".repeat(10_000)
+        } else {
+            i.to_string()
+        };
+        expected.insert(set(&old, &vault, "a", &value).await.unwrap(), value);
+    }
+    assert!(of_kind(&store, RecordType::Page).await.is_empty());
+    let new = engine(&store);
+    new.relist().await.unwrap();
+    for _ in 0..2 {
+        for (version, value) in &expected {
+            assert_eq!(
+                text(&get(&new, &vault, "a", Some(*version)).await.unwrap()),
+                *value
+            );
+        }
+        expected.insert(set(&new, &vault, "a", "next").await.unwrap(), "next".to_owned());
+        assert!(head_size(&store).await <= Sizes::default().head);
+    }
+    assert_eq!(of_kind(&store, RecordType::Value).await.len(), 12);
+    assert_eq!(versions(&new, &vault, "a").await.len(), 122);
+}
+
+#[tokio::test]
+async fn tags_of_the_greatest_size_are_kept_for_every_version() {
+    let store = MemoryStore::new();
+    let (engine, vault) = (engine(&store), vault("demo"));
+    ensure(&engine, &vault).await;
+    let tags: Tags = (0..15).map(|i| (format!("{i:0>512}"), "ä".repeat(512))).collect();
+    for i in 0..40 {
+        let mut next = set_of("a", &i.to_string());
+        next.tags = tags.clone();
+        ask(&engine, &vault, Operation::SetSecret(next)).await.unwrap();
+    }
+    let restarted = replica(&store).await;
+    for engine in [&engine, &restarted] {
+        let page = list_versions(engine, &vault, "a", page(25, None)).await.unwrap();
+        assert!(page.items.iter().all(|item| *item.tags == tags));
+        assert_eq!(versions(engine, &vault, "a").await.len(), 40);
+    }
+    set(&engine, &vault, "a", "short again").await.unwrap();
+    assert!(head_size(&store).await <= Sizes::default().head);
+    let summary = &engine.summaries(UnixSeconds(0))[0];
+    assert_eq!(summary.secrets, 1);
+}
+
+#[tokio::test]
+async fn a_part_whose_answer_was_lost_is_written_once() {
+    for fate in [Fate::LostOnTheWayBack, Fate::LostOnTheWay, Fate::Late] {
+        let store = Shaky::new(1, Mood::Calm);
+        let (engine, vault) = (engine_with(&store, small()), vault("demo"));
+        ensure(&engine, &vault).await;
+        store.set_mood(Mood::Once(fate));
+        let version = set(&engine, &vault, "a", &"x".repeat(200)).await.unwrap();
+        while store.land(0) {}
+        assert_eq!(
+            of_kind(&store.inner, RecordType::Value).await.len(),
+            1,
+            "{fate:?}"
+        );
+        assert_eq!(versions(&engine, &vault, "a").await, [version]);
+    }
+}
+
+fn arc(vault: &VaultEntry) -> Arc<VaultEntry> {
+    Arc::new(vault.clone())
+}
+
+#[tokio::test]
+async fn a_backup_of_what_lies_on_pages_is_whole() {
+    let store = MemoryStore::new();
+    let (engine, vault) = (engine_with(&store, small()), vault("demo"));
+    ensure(&engine, &vault).await;
+    let mut second = VaultEntry::clone(&super::support::vault("second"));
+    second.uid = crate::model::Uid::new("second-resource");
+    let second = arc(&second);
+    ensure(&engine, &second).await;
+    for i in 0..60 {
+        let value = if i % 3 == 0 {
+            "x".repeat(200)
+        } else {
+            i.to_string()
+        };
+        set(&engine, &vault, "a", &value).await.unwrap();
+    }
+    // By a replica that knows nothing yet.
+    let late = engine_with(&store, small());
+    let blob = backup(&late, &vault, "a").await.unwrap();
+    restore(&late, &second, &blob).await.unwrap();
+    assert_eq!(
+        stored(&late, &second, "a").versions,
+        stored(&engine, &vault, "a").versions
+    );
+    assert!(head_size(&store).await <= SMALL.head);
+}
