@@ -185,6 +185,7 @@ impl Engine {
                 }
                 Err(StoreError::Conflict | StoreError::AlreadyExists | StoreError::NotFound) => {
                     self.refresh(change.record()).await?;
+                    self.know_versions(change, &write.expected).await?;
                     if self.holds(change) {
                         *unanswered = Some(Unanswered {
                             expected: write.expected,
@@ -196,11 +197,13 @@ impl Engine {
                     }
                 }
                 Err(StoreError::Unknown | StoreError::Expired) => {
+                    let expected = write.expected.clone();
                     *unanswered = Some(Unanswered {
                         expected: write.expected,
                         reply: write.reply,
                     });
                     self.refresh_patiently(change.record()).await?;
+                    self.know_versions(change, &expected).await?;
                 }
                 Err(error @ (StoreError::TooLarge | StoreError::Full | StoreError::Unavailable)) => {
                     return Err(Error::Store(error));
@@ -208,6 +211,25 @@ impl Engine {
             }
             confirmed = true;
         }
+    }
+
+    /// Once there were more changes than a head keeps ids of, the versions alone tell whether one of them was made: all of them
+    /// are to be in memory.
+    async fn know_versions<C: Change>(&self, change: &C, before: &Expected) -> Result<(), Error> {
+        let Some((address, folded)) = change.object() else {
+            return Ok(());
+        };
+        let rev = {
+            let snapshot = self.index.load();
+            let state = change.current(&snapshot).ok().flatten();
+            state.map_or(0, |state| state.rev)
+        };
+        if rev.saturating_sub(before.rev) <= WriteIds::KEPT as u64 {
+            return Ok(());
+        }
+        self.load(address, folded, None)
+            .await
+            .map_err(|_| Error::OutcomeUnknown)
     }
 
     /// Whether the head in memory has this change. What a store refuses may have been done by a request that was sent twice

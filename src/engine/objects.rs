@@ -7,9 +7,7 @@ use bytes::Bytes;
 
 use super::commit::{Change, Made, Sealed, State};
 use super::decide::{self, Context, NewVault, SealBody, Step};
-use super::heads::{
-    Fitted, Head, Incarnation, PageRef, PartKind, SecretState, Sizes, VaultHead, decode_page, fit,
-};
+use super::heads::{Fitted, Head, Incarnation, PageRef, PartKind, Sizes, VaultHead, decode_page, fit};
 use super::index::{Snapshot, Vault, VaultAddress};
 use super::parts::NewPart;
 use super::seals::{BodyPlace, Seals};
@@ -111,24 +109,17 @@ where
         if head.writes.contains(&self.context.write) {
             return Made::Yes;
         }
-        // What pages hold is not looked at: a version goes there by later changes alone, and those leave its write id.
-        let is_there = |secret: &SecretState| {
-            let mut inline = secret.versions.inline().iter();
-            inline.any(|entry| entry.id == self.context.version)
+        let version = match self.value {
+            Value::None | Value::Restored(_) => return Made::NotLately,
+            Value::Given(_) | Value::Generated { .. } => &self.context.version,
         };
-        let all_at_hand = |secret: &SecretState| secret.versions.pages().is_empty();
-        match self.value {
-            Value::None | Value::Restored(_) => Made::NotLately,
-            // A version stays for as long as its name is not purged, but it may go onto a page.
-            Value::Given(_) | Value::Generated { .. } if head.secret.as_ref().is_some_and(is_there) => {
-                Made::Yes
-            }
-            Value::Given(_) | Value::Generated { .. }
-                if head.purged.is_empty() && head.secret.as_ref().is_none_or(all_at_hand) =>
-            {
-                Made::No
-            }
-            Value::Given(_) | Value::Generated { .. } => Made::NotLately,
+        let secret = head.secret.as_ref();
+        // A version stays for as long as its name is not purged.
+        match secret.map_or(Ok(None), |secret| secret.versions.get(version)) {
+            Ok(Some(_)) => Made::Yes,
+            Ok(None) if head.purged.is_empty() => Made::No,
+            // Purged, or on a page that is not in memory.
+            Ok(None) | Err(_) => Made::NotLately,
         }
     }
 

@@ -199,43 +199,93 @@ async fn ten_thousand_versions_cost_little_more_to_write_and_to_read_than_one() 
     );
 }
 
-/// A write that the store refused and did all the same, and of which the head says nothing any more when that is looked at.
-#[tokio::test]
-async fn parts_of_a_write_that_was_refused_and_done_long_ago_stay() {
-    let store = Shaky::new(1, Mood::Calm);
-    let (engine, other, vault) = (
-        engine_with(&store, small()),
-        engine_with(&store.inner, small()),
-        vault("demo"),
-    );
-    ensure(&engine, &vault).await;
-    let large = "x".repeat(200);
-    set(&engine, &vault, "a", &large).await.unwrap();
+/// Whatever is changed goes onto a page at once.
+fn paging() -> Quotas {
+    let sizes = Sizes { head: 1, ..SMALL };
+    Quotas { sizes, ..small() }
+}
+
+/// Nothing ever goes onto a page.
+fn roomy() -> Quotas {
+    let sizes = Sizes {
+        head: 512 * 1024,
+        ..SMALL
+    };
+    Quotas { sizes, ..small() }
+}
+
+/// Makes a change whose part is written well, and whose head is written and said to be refused; other changes follow before
+/// that is looked at, so many that the head knows nothing of it any more.
+async fn refused_and_done_long_ago(
+    store: &Shaky,
+    (engine, other): (&Engine, &Engine),
+    vault: &Arc<VaultEntry>,
+    operation: Operation,
+) -> Reply {
     let head = || async { of_kind(&store.inner, RecordType::Object).await.remove(0).stamp };
     let before = head().await;
-    // The part is written well; the head is written, and that is denied.
     store.set_mood(Mood::After(1, Fate::DoneAndRefused));
-    let other_large = "y".repeat(200);
-    let mut late = Box::pin(set(&engine, &vault, "a", &other_large));
+    let mut late = Box::pin(ask(engine, vault, operation));
     while head().await == before {
         assert!(late.as_mut().now_or_never().is_none(), "it is not answered yet");
     }
     store.set_mood(Mood::Calm);
     for i in 0..60 {
-        set(&other, &vault, "a", &i.to_string()).await.unwrap();
+        set(other, vault, "a", &i.to_string()).await.unwrap();
     }
-    let second = late.await.unwrap();
-    assert_eq!(
-        text(&get(&engine, &vault, "a", Some(second)).await.unwrap()),
-        other_large
-    );
-    for engine in [&engine, &replica(&store.inner).await] {
-        let listed = versions(engine, &vault, "a").await;
-        assert!(listed.len() >= 62);
-        for version in listed {
-            get(engine, &vault, "a", Some(version)).await.unwrap();
+    late.await.unwrap()
+}
+
+/// Versions that every replica can read, from the newest to the oldest.
+async fn readable(engines: &[&Engine], vault: &Arc<VaultEntry>) -> Vec<Version> {
+    let listed = versions(engines[0], vault, "a").await;
+    for engine in engines {
+        assert_eq!(versions(engine, vault, "a").await, listed);
+        for version in &listed {
+            get(engine, vault, "a", Some(*version)).await.unwrap();
         }
     }
+    listed
+}
+
+#[tokio::test]
+async fn parts_of_a_write_that_was_refused_and_done_long_ago_stay() {
+    // A value, which lies on a page by then, in a part of its own: it is not written twice.
+    let store = Shaky::new(1, Mood::Calm);
+    let (engine, other) = (engine_with(&store, small()), engine_with(&store.inner, small()));
+    let vault = vault("demo");
+    ensure(&engine, &vault).await;
+    set(&engine, &vault, "a", &"x".repeat(200)).await.unwrap();
+    let large = "y".repeat(200);
+    let second = Operation::SetSecret(set_of("a", &large));
+    let told = refused_and_done_long_ago(&store, (&engine, &other), &vault, second).await;
+    let Reply::Secret(second) = told else { panic!() };
+    let read = get(&engine, &vault, "a", Some(second.version)).await.unwrap();
+    assert_eq!(text(&read), large);
+    let restarted = replica(&store.inner).await;
+    let listed = readable(&[&engine, &restarted], &vault).await;
+    assert_eq!((listed.len(), listed[60]), (62, second.version));
+
+    // A page, of which nothing but the head says that it belongs to it.
+    let store = Shaky::new(1, Mood::Calm);
+    let (engine, other) = (engine_with(&store, paging()), engine_with(&store.inner, roomy()));
+    ensure(&engine, &vault).await;
+    let first = set(&engine, &vault, "a", "one").await.unwrap();
+    set(&engine, &vault, "a", "two").await.unwrap();
+    let update = Operation::UpdateSecret(UpdateSecret {
+        version: Some(first),
+        content_type: Some("new".to_owned()),
+        ..update_of("a")
+    });
+    let told = refused_and_done_long_ago(&store, (&engine, &other), &vault, update).await;
+    assert!(matches!(told, Reply::Secret(secret) if secret.content_type.as_deref() == Some("new")));
+    assert!(of_kind(&store.inner, RecordType::Page).await.len() >= 2);
+    let restarted = replica(&store.inner).await;
+    assert_eq!(readable(&[&engine, &restarted], &vault).await.len(), 62);
+    assert_eq!(
+        stored(&restarted, &vault, "a").versions[0].2.as_deref(),
+        Some("new")
+    );
 }
 
 #[tokio::test]
