@@ -246,7 +246,8 @@ const fn codes(reason: Reason) -> (&'static str, Option<&'static str>) {
         | Reason::OutcomeUnknown
         | Reason::PurgeUnfinished
         | Reason::Contention
-        | Reason::AuditUnavailable => ("ServiceUnavailable", None),
+        | Reason::AuditUnavailable
+        | Reason::NewerFormat => ("ServiceUnavailable", None),
         Reason::RecordDamaged | Reason::Internal => ("InternalError", None),
     }
 }

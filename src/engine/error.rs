@@ -163,8 +163,11 @@ pub enum Error {
     /// our back. The object is refused; all others work.
     #[error("The stored record of this object {0}; it is refused until it is restored.")]
     RecordDamaged(Damage),
-    /// A newer version of Strongroom wrote the record in a form that this one must not change.
-    #[error("The record was written by a newer version of Strongroom; this one does not change it.")]
+    /// A newer version of Strongroom wrote the record in a form that this one must not change, or cannot read.
+    #[error(
+        "The stored record of this object was written by a newer version of Strongroom, in a form that this one does not \
+         know; nothing was done. Try again once all replicas are of that version."
+    )]
     NewerFormat,
     /// The store handed out a state older than one already seen: it was restored. Nothing is served from it.
     #[error("The store holds an older state than before; nothing is served until that is acknowledged.")]
@@ -204,9 +207,27 @@ pub enum Damage {
     /// It is gone, and no receipt says that it was purged.
     #[error("is gone")]
     Vanished,
+    /// Nothing is wrong with it, but this version cannot read it.
+    #[error("was written by a newer version of Strongroom")]
+    NewerFormat,
+}
+
+impl Damage {
+    /// Whether somebody or something did harm to it.
+    pub(super) const fn is_harm(self) -> bool {
+        !matches!(self, Self::NewerFormat)
+    }
 }
 
 impl Error {
+    /// Why a record that is refused is refused.
+    pub(super) const fn refused(damage: Damage) -> Self {
+        match damage {
+            Damage::NewerFormat => Self::NewerFormat,
+            damage => Self::RecordDamaged(damage),
+        }
+    }
+
     /// Its kind.
     #[must_use]
     pub const fn kind(&self) -> Kind {

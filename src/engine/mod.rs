@@ -444,8 +444,10 @@ impl Engine {
             vault = known(&self.index.load());
         }
         if let (Some(vault), Some(name)) = (vault, name) {
-            self.refresh(&self.seals.object_record(vault, name.folded())?)
-                .await?;
+            let record = self.seals.object_record(vault, name.folded())?;
+            self.refresh(&record).await?;
+            // One that never could be read is not one that is not there.
+            self.index.load().check_readable(&record)?;
         }
         Ok(())
     }

@@ -71,9 +71,6 @@ impl<'a> Read<'a> {
         match *self {
             Self::Get { name, version, now } => {
                 let object = vault.object(name.folded())?;
-                if object.is_none() && confirmed {
-                    snapshot.check_readable(&seals.object_record(vault.head.uuid, name.folded())?)?;
-                }
                 let outside = vault.head.rules.outside_validity;
                 let (head, found) =
                     decide::get(object.map(|object| &object.head), name, version, now, outside)?;

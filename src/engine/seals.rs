@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use super::heads::{Head, Incarnation, PartKind, PartRef, VaultHead};
+use super::heads::{Head, Incarnation, PartKind, PartRef, VaultHead, can_read};
 use super::objects::Life;
 use super::parts::NewPart;
 use super::{Damage, Error};
@@ -146,6 +146,9 @@ impl Seals {
             envelope,
         )
         .map_err(|_| Damage::DoesNotOpen)?;
+        if !can_read(content.expose()) {
+            return Err(Damage::NewerFormat);
+        }
         let head = Head::decode(content.expose()).map_err(|_| Damage::DoesNotOpen)?;
         let fits = header.vault == vault && head.incarnation == header.incarnation && head.rev == header.rev;
         if fits { Ok(head) } else { Err(Damage::DoesNotOpen) }

@@ -59,6 +59,7 @@ pub enum Reason {
     PurgeUnfinished,
     Contention,
     AuditUnavailable,
+    NewerFormat,
     RecordDamaged,
     Internal,
 }
@@ -102,7 +103,8 @@ impl Reason {
             | Self::OutcomeUnknown
             | Self::PurgeUnfinished
             | Self::Contention
-            | Self::AuditUnavailable => Kind::Unavailable,
+            | Self::AuditUnavailable
+            | Self::NewerFormat => Kind::Unavailable,
             Self::RecordDamaged | Self::Internal => Kind::Internal,
         }
     }
@@ -149,6 +151,7 @@ impl Reason {
             Self::PurgeUnfinished => "PurgeUnfinished",
             Self::Contention => "Contention",
             Self::AuditUnavailable => "AuditUnavailable",
+            Self::NewerFormat => "NewerFormat",
             Self::RecordDamaged => "RecordDamaged",
             Self::Internal => "Internal",
         }
@@ -205,10 +208,13 @@ impl Refusal {
         }
     }
 
-    /// Whether another replica may well do what this one refuses: it is not ready either.
+    /// Whether another replica may well do what this one refuses: this one is not ready, or is of an older version.
     #[must_use]
     pub const fn is_of_this_replica(&self) -> bool {
-        matches!(self.reason, Reason::OutOfStanding | Reason::AuditUnavailable)
+        matches!(
+            self.reason,
+            Reason::OutOfStanding | Reason::AuditUnavailable | Reason::NewerFormat
+        )
     }
 
     pub(super) fn missing_token() -> Self {
@@ -391,7 +397,8 @@ impl From<engine::Error> for Refusal {
                     Reason::Internal
                 }
             },
-            Error::RecordDamaged(_) | Error::NewerFormat => Reason::RecordDamaged,
+            Error::NewerFormat => Reason::NewerFormat,
+            Error::RecordDamaged(_) => Reason::RecordDamaged,
             Error::Crypto(_) | Error::Encode => Reason::Internal,
         };
         Self::new(reason, error.to_string())

@@ -36,12 +36,7 @@ impl BackedUp {
         wire::encode(&WireBackup {
             format: FORMAT,
             name: self.name.as_written(),
-            versions: self
-                .versions
-                .inline()
-                .iter()
-                .map(|entry| wire::wire_version(entry))
-                .collect(),
+            versions: wire::wire_versions(self.versions.inline()),
         })
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::pages::{PageRef, Paged, to_merge};
 use super::versions::{Body, PartRef, VersionEntry, Versions};
-use super::{FORMAT_OF_PARTS, Head, SecretState, wire};
+use super::{Head, SecretState, wire};
 use crate::crypto::seal::OVERHEAD;
 use crate::engine::Error;
 
@@ -77,33 +77,31 @@ pub(in crate::engine) fn fit(
         obsolete: Vec::new(),
     };
     let Some(state) = fitted.head.secret.clone() else {
-        fitted.content = fitted.head.encode()?;
+        fitted.write()?;
         return Ok(fitted);
     };
     let mut versions = move_bodies(&state.versions, sizes, make)?;
-    fitted.write(&state, &versions)?;
+    fitted.set(&state, &versions)?;
     if fitted.content.len() + OVERHEAD > sizes.head && versions.inline().len() > 1 {
         let (pages, obsolete) = page_out(&versions, sizes, open, make)?;
         versions = versions.paged_out(pages);
         fitted.obsolete = obsolete;
-        fitted.write(&state, &versions)?;
+        fitted.set(&state, &versions)?;
     }
     Ok(fitted)
 }
 
 impl Fitted {
-    fn write(&mut self, state: &SecretState, versions: &Versions) -> Result<(), Error> {
-        let has_parts = versions
-            .inline()
-            .iter()
-            .any(|entry| matches!(entry.body, Body::Part(_)));
-        if has_parts || !versions.pages().is_empty() {
-            self.head.format = self.head.format.max(FORMAT_OF_PARTS);
-        }
+    fn set(&mut self, state: &SecretState, versions: &Versions) -> Result<(), Error> {
         self.head.secret = Some(SecretState {
             versions: versions.clone(),
             ..state.clone()
         });
+        self.write()
+    }
+
+    fn write(&mut self) -> Result<(), Error> {
+        self.head.format = self.head.needed_format();
         self.content = self.head.encode()?;
         Ok(())
     }

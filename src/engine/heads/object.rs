@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use super::wire::{self, DecodeError};
-use super::{DoneRequests, FORMAT_OF_PURGES, Incarnation, PageRef, Paged, VersionEntry, Versions, WriteIds};
+use super::{
+    Body, DoneRequests, FIRST_FORMAT, FORMAT_OF_PARTS, FORMAT_OF_PURGES, Incarnation, PageRef, Paged,
+    VersionEntry, Versions, WriteIds,
+};
 use crate::engine::Error;
 use crate::model::{ObjectName, Owner, UnixSeconds, Version};
 
@@ -123,12 +126,31 @@ impl Head {
         });
         let first = self.purged.len().saturating_sub(RECEIPTS);
         self.purged.drain(..first);
-        self.format = self.format.max(FORMAT_OF_PURGES);
     }
 
     /// Forgets purges of which nobody needs to be told any more.
     pub(in crate::engine) fn forget_purges(&mut self, now: UnixSeconds) {
         self.purged.retain(|life| now < life.at.plus(RECEIPT_SECONDS));
+    }
+
+    /// Whether it names records of its own.
+    pub(super) fn has_parts(&self) -> bool {
+        let has_parts = |secret: &SecretState| {
+            let mut inline = secret.versions.inline().iter();
+            !secret.versions.pages().is_empty() || inline.any(|entry| matches!(entry.body, Body::Part(_)))
+        };
+        self.secret.as_ref().is_some_and(has_parts)
+    }
+
+    /// The lowest format number for what is in it.
+    pub(super) fn needed_format(&self) -> u32 {
+        if self.has_parts() {
+            FORMAT_OF_PARTS
+        } else if self.purged.is_empty() {
+            FIRST_FORMAT
+        } else {
+            FORMAT_OF_PURGES
+        }
     }
 
     pub(in crate::engine) fn encode(&self) -> Result<Vec<u8>, Error> {

@@ -302,3 +302,111 @@ fn a_vaults_head_of_the_first_format_stays_readable() {
         .collect();
     assert_eq!(hex, first.replace(char::is_whitespace, ""));
 }
+
+/// What versions before format 3 read of a head: enough to see what they take it for.
+#[derive(minicbor::Decode)]
+#[cbor(map)]
+struct HeadOfFormat2 {
+    #[n(5)]
+    secret: Option<SecretOfFormat2>,
+}
+
+#[derive(minicbor::Decode)]
+#[cbor(map)]
+struct SecretOfFormat2 {
+    #[n(0)]
+    versions: Vec<VersionOfFormat2>,
+}
+
+#[derive(minicbor::Decode)]
+#[cbor(map)]
+struct VersionOfFormat2 {
+    #[n(1)]
+    order: u64,
+}
+
+/// A head with versions of these lengths, and this many purges.
+fn head_of(lengths: &[usize], purges: usize) -> Head {
+    let entry = |(at, length): (usize, &usize)| {
+        Arc::new(VersionEntry {
+            body: Body::Inline(vec![b'x'; *length].into()),
+            ..versions::tests::entry(at as u64 + 1)
+        })
+    };
+    let entries = lengths.iter().enumerate().map(entry).collect();
+    let secret = Versions::from_entries(entries).map(|versions| SecretState {
+        deleted: None,
+        versions,
+        maker: None,
+    });
+    let purged = PurgedLife {
+        incarnation: [9; 16],
+        at: UnixSeconds(1000),
+    };
+    Head {
+        // Whatever it needed before.
+        format: FORMAT,
+        name: ObjectName::parse("a").unwrap(),
+        incarnation: [2; 16],
+        rev: 1,
+        writes: WriteIds::default(),
+        requests: DoneRequests::default(),
+        secret,
+        purged: vec![purged; purges],
+    }
+}
+
+#[test]
+fn a_head_is_of_a_newer_format_only_while_it_needs_that_and_older_versions_refuse_it_then() {
+    type Orders = Result<Vec<u64>, ()>;
+    let sizes = Sizes {
+        head: 1_000,
+        body: 300,
+        ..Sizes::default()
+    };
+    // Versions, purges; the format, and what a version before format 3 takes for all versions.
+    let cases: [(&[usize], usize, u32, Orders); 7] = [
+        (&[10], 0, 1, Ok(vec![1])),
+        (&[10, 300, 10], 0, 1, Ok(vec![1, 2, 3])),
+        (&[], 1, 2, Ok(vec![])),
+        (&[10, 10], 1, 2, Ok(vec![1, 2])),
+        (&[301], 0, 3, Err(())),
+        (&[300, 300, 300, 10], 0, 3, Err(())),
+        (&[301, 10], 2, 3, Err(())),
+    ];
+    for (lengths, purges, format, expected) in cases {
+        let part = PartRef {
+            id: [1; 16],
+            hash: [2; 16],
+        };
+        let fitted = fit(
+            head_of(lengths, purges),
+            &sizes,
+            &|_| panic!("no page is merged"),
+            &mut |_, _| Ok(part),
+        );
+        let fitted = fitted.unwrap();
+        assert_eq!(fitted.head.format, format, "{lengths:?} {purges}");
+        assert!(can_read(&fitted.content));
+        let read = Head::decode(&fitted.content).unwrap();
+        assert_eq!(read.secret.as_ref().map(|secret| secret.versions.count()), {
+            (!lengths.is_empty()).then_some(lengths.len())
+        });
+        let old: Result<HeadOfFormat2, _> = minicbor::decode(&fitted.content);
+        let old = old.map(|head| head.secret.map_or_else(Vec::new, |secret| secret.versions));
+        let old = old.map(|versions| versions.iter().map(|version| version.order).collect::<Vec<_>>());
+        assert_eq!(old.map_err(drop), expected, "{lengths:?} {purges}");
+    }
+}
+
+#[test]
+fn a_head_says_by_itself_whether_this_version_can_read_it() {
+    let head = |readers: u8| [0xa2, 0x00, 0x18, 99, 0x08, readers];
+    assert!(
+        can_read(&[0xa1, 0x00, 0x18, 99]),
+        "one that only writers must know"
+    );
+    let known = u8::try_from(FORMAT).unwrap();
+    assert!(can_read(&head(known)) && !can_read(&head(known + 1)));
+    assert!(can_read(b"no head at all"), "that is for the decoder to say");
+}

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
 use super::{
-    Body, Deleted, DoneRequest, DoneRequests, Head, PageRef, PartRef, PurgedLife, RequestMark, SecretState,
-    VaultHead, VersionEntry, Versions, WriteId, WriteIds,
+    Body, Deleted, DoneRequest, DoneRequests, FORMAT, FORMAT_OF_PARTS, Head, PageRef, PartRef, PurgedLife,
+    RequestMark, SecretState, VaultHead, VersionEntry, Versions, WriteId, WriteIds,
 };
 use crate::engine::Error;
 use crate::model::{
@@ -53,6 +53,17 @@ struct WireHead<'a> {
     purged: Option<Vec<WirePurged>>,
     #[n(7)]
     requests: Option<Vec<WireRequest>>,
+    /// The lowest format number that a reader must know; none: any.
+    #[n(8)]
+    readers: Option<u32>,
+}
+
+/// What a head of whatever format says first.
+#[derive(Decode)]
+#[cbor(map)]
+struct WireReaders {
+    #[n(8)]
+    readers: Option<u32>,
 }
 
 #[derive(Encode, Decode)]
@@ -83,7 +94,7 @@ struct WireId(#[cbor(n(0), with = "minicbor::bytes")] [u8; 16]);
 #[cbor(map)]
 struct WireSecret<'a> {
     #[b(0)]
-    versions: Vec<WireVersion<'a>>,
+    versions: Option<Vec<WireVersion<'a>>>,
     #[n(1)]
     deleted: Option<WireDeleted>,
     #[b(2)]
@@ -93,6 +104,10 @@ struct WireSecret<'a> {
     /// How many versions there are, where some are on pages.
     #[n(4)]
     count: Option<u32>,
+    /// The versions of a head that names parts: versions of Strongroom before format 3, which know no readers' number, find
+    /// none then, and refuse the head instead of taking what they understand of it for all of it.
+    #[b(5)]
+    beside_parts: Option<Vec<WireVersion<'a>>>,
 }
 
 #[derive(Encode, Decode)]
@@ -206,6 +221,7 @@ struct WireVault<'a> {
 }
 
 pub(super) fn encode_head(head: &Head) -> Result<Vec<u8>, Error> {
+    let has_parts = head.has_parts();
     encode(&WireHead {
         format: head.format,
         name: head.name.as_written(),
@@ -213,12 +229,8 @@ pub(super) fn encode_head(head: &Head) -> Result<Vec<u8>, Error> {
         rev: head.rev,
         writes: write_ids(&head.writes),
         secret: head.secret.as_ref().map(|secret| WireSecret {
-            versions: secret
-                .versions
-                .inline()
-                .iter()
-                .map(|entry| wire_version(entry))
-                .collect(),
+            versions: (!has_parts).then(|| wire_versions(secret.versions.inline())),
+            beside_parts: has_parts.then(|| wire_versions(secret.versions.inline())),
             pages: (!secret.versions.pages().is_empty())
                 .then(|| secret.versions.pages().iter().map(wire_page).collect()),
             count: (!secret.versions.pages().is_empty())
@@ -236,7 +248,12 @@ pub(super) fn encode_head(head: &Head) -> Result<Vec<u8>, Error> {
         }),
         purged: (!head.purged.is_empty()).then(|| head.purged.iter().map(wire_purged).collect()),
         requests: (head.requests.iter().len() > 0).then(|| head.requests.iter().map(wire_request).collect()),
+        readers: has_parts.then_some(FORMAT_OF_PARTS),
     })
+}
+
+pub(super) fn wire_versions(entries: &[Arc<VersionEntry>]) -> Vec<WireVersion<'_>> {
+    entries.iter().map(|entry| wire_version(entry)).collect()
 }
 
 fn wire_page(page: &PageRef) -> WirePage {
@@ -263,8 +280,7 @@ const fn read_part(wire: &WirePart) -> PartRef {
 
 /// The content of a page.
 pub(in crate::engine) fn encode_page(entries: &[Arc<VersionEntry>]) -> Result<Vec<u8>, Error> {
-    let entries: Vec<_> = entries.iter().map(|entry| wire_version(entry)).collect();
-    encode(&entries)
+    encode(&wire_versions(entries))
 }
 
 /// The versions on a page.
@@ -289,6 +305,12 @@ const fn wire_purged(life: &PurgedLife) -> WirePurged {
         incarnation: life.incarnation,
         at: life.at.0,
     }
+}
+
+/// Whether this version can read a head of this content. What is no head at all is for [`decode_head`] to say.
+pub(in crate::engine) fn can_read(bytes: &[u8]) -> bool {
+    minicbor::decode::<WireReaders>(bytes)
+        .map_or(true, |head| head.readers.is_none_or(|needed| needed <= FORMAT))
 }
 
 pub(super) fn decode_head(bytes: &[u8]) -> Result<Head, DecodeError> {
@@ -379,7 +401,7 @@ fn read_ids(ids: &[WireId]) -> WriteIds {
     read
 }
 
-pub(super) fn wire_version(entry: &VersionEntry) -> WireVersion<'_> {
+fn wire_version(entry: &VersionEntry) -> WireVersion<'_> {
     let tags = || {
         entry
             .tags
@@ -428,8 +450,8 @@ const fn read_purged(wire: &WirePurged) -> PurgedLife {
 }
 
 fn read_secret(wire: WireSecret<'_>) -> Result<SecretState, DecodeError> {
-    let entries: Vec<_> = wire
-        .versions
+    let entries = wire.beside_parts.or(wire.versions).ok_or(DecodeError)?;
+    let entries: Vec<_> = entries
         .into_iter()
         .map(|version| Arc::new(read_version(version)))
         .collect();

@@ -24,7 +24,7 @@ pub(super) enum Opened {
     NoVault(VaultUuid),
     /// The installation's own: nothing for the index.
     Other,
-    Unreadable,
+    Unreadable(Damage),
 }
 
 impl Opened {
@@ -34,14 +34,14 @@ impl Opened {
         key: impl Fn(VaultUuid) -> Option<SealingKey>,
     ) -> Self {
         let Ok(header) = Header::peek(&record.envelope) else {
-            return Self::Unreadable;
+            return Self::Unreadable(Damage::DoesNotOpen);
         };
         match header.record_type {
             RecordType::Vault => {
                 let opened = seals
                     .open_vault(&record.name, &record.envelope)
                     .and_then(|head| seals.vault_key(&head).map(|key| (head, key)));
-                opened.map_or(Self::Unreadable, |(head, key)| Self::Vault(Box::new(head), key))
+                opened.map_or_else(Self::Unreadable, |(head, key)| Self::Vault(Box::new(head), key))
             }
             RecordType::Object => {
                 let vault = header.vault;
@@ -50,7 +50,7 @@ impl Opened {
                 };
                 seals
                     .open_object(vault, &key, &record.name, &record.envelope)
-                    .map_or(Self::Unreadable, |head| Self::Object(vault, Box::new(head)))
+                    .map_or_else(Self::Unreadable, |head| Self::Object(vault, Box::new(head)))
             }
             RecordType::Value | RecordType::Page => {
                 let vault = header.vault;
@@ -64,11 +64,11 @@ impl Opened {
                 };
                 seals
                     .open_part(vault, &key, &record.name, kind, &record.envelope)
-                    .map_or(Self::Unreadable, |part| Self::Part(vault, part.incarnation))
+                    .map_or_else(Self::Unreadable, |part| Self::Part(vault, part.incarnation))
             }
             RecordType::Sentinel | RecordType::Installation | RecordType::CertificateAuthority => Self::Other,
             RecordType::Body | RecordType::SkipToken | RecordType::VaultKey | RecordType::Backup => {
-                Self::Unreadable
+                Self::Unreadable(Damage::DoesNotOpen)
             }
         }
     }
@@ -168,8 +168,8 @@ impl<'a> Draft<'a> {
             Opened::Part(vault, incarnation) => {
                 self.put_part(&record.name, &record.stamp, vault, incarnation, &record.envelope);
             }
-            Opened::Unreadable => {
-                self.damage(&record.name, &record.stamp, size, Damage::DoesNotOpen);
+            Opened::Unreadable(damage) => {
+                self.damage(&record.name, &record.stamp, size, damage);
                 if let Some(Place::Unreadable { vault, .. }) = self.snapshot.places.get_mut(&record.name) {
                     *vault = Header::peek(&record.envelope).ok().map(|header| header.vault);
                 }
@@ -368,7 +368,11 @@ impl<'a> Draft<'a> {
 
     /// Marks a record as damaged, whatever was seen before.
     fn mark(&mut self, record: &RecordName, stamp: &Stamp, size: u64, damage: Damage) {
-        tracing::error!(record = record.as_str(), %damage, "a stored record is refused");
+        if damage.is_harm() {
+            tracing::error!(record = record.as_str(), %damage, "a stored record is refused");
+        } else {
+            tracing::warn!(record = record.as_str(), %damage, "a stored record cannot be read yet");
+        }
         match self.snapshot.places.get(record).cloned() {
             Some(Place::Vault(address)) => {
                 let Some(vault) = self.snapshot.vaults.get(&address) else {
@@ -418,6 +422,7 @@ impl<'a> Draft<'a> {
                         stamp: stamp.clone(),
                         size,
                         vault,
+                        damage,
                     },
                 );
             }

@@ -73,6 +73,7 @@ pub(super) enum Place {
         size: u64,
         /// What it says that it belongs to: good enough for people, and for nothing else.
         vault: Option<VaultUuid>,
+        damage: Damage,
     },
 }
 
@@ -138,10 +139,10 @@ impl Snapshot {
         known.fold(self.unreadable().count(), usize::saturating_add)
     }
 
-    /// Records of which nothing is known but that they do not open, by the vaults that they say they belong to.
+    /// Records of which nothing is known but that they were harmed, by the vaults that they say they belong to.
     pub(in crate::engine) fn unreadable(&self) -> impl Iterator<Item = Option<VaultUuid>> {
         self.places.values().filter_map(|place| match place {
-            Place::Unreadable { vault, .. } => Some(*vault),
+            Place::Unreadable { vault, damage, .. } => damage.is_harm().then_some(*vault),
             Place::Vault(_) | Place::Object { .. } | Place::Part { .. } | Place::Stray(_) => None,
         })
     }
@@ -149,9 +150,8 @@ impl Snapshot {
     /// Fails if a record of this name is there that cannot be used.
     pub(in crate::engine) fn check_readable(&self, record: &RecordName) -> Result<(), Error> {
         match self.places.get(record) {
-            Some(Place::Unreadable { .. } | Place::Stray(_)) => {
-                Err(Error::RecordDamaged(Damage::DoesNotOpen))
-            }
+            Some(Place::Unreadable { damage, .. }) => Err(Error::refused(*damage)),
+            Some(Place::Stray(_)) => Err(Error::refused(Damage::DoesNotOpen)),
             Some(Place::Vault(_) | Place::Object { .. } | Place::Part { .. }) | None => Ok(()),
         }
     }
@@ -214,22 +214,22 @@ impl Vault {
         self.size
     }
 
-    /// How many of its records, its own included, are refused.
+    /// How many of its records, its own included, were harmed.
     pub(in crate::engine) fn damaged(&self) -> usize {
-        let objects = self.objects.values().filter(|object| object.damage.is_some());
-        usize::from(self.damage.is_some()).saturating_add(objects.count())
+        let objects = self.objects.values();
+        let harmed = objects.filter(|object| object.damage.is_some_and(Damage::is_harm));
+        usize::from(self.damage.is_some()).saturating_add(harmed.count())
     }
 
     /// Fails if it is damaged.
     pub(in crate::engine) fn check(&self) -> Result<(), Error> {
-        self.damage
-            .map_or(Ok(()), |damage| Err(Error::RecordDamaged(damage)))
+        self.damage.map_or(Ok(()), |damage| Err(Error::refused(damage)))
     }
 
     /// The object, if there is one that is not damaged.
     pub(in crate::engine) fn object(&self, folded: &str) -> Result<Option<&Arc<Object>>, Error> {
         let found = self.objects.get(folded);
         let damage = found.and_then(|object| object.damage);
-        damage.map_or(Ok(found), |damage| Err(Error::RecordDamaged(damage)))
+        damage.map_or(Ok(found), |damage| Err(Error::refused(damage)))
     }
 }

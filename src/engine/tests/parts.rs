@@ -15,7 +15,7 @@ use crate::engine::heads::{Body, FORMAT, VersionEntry, Versions};
 use crate::engine::index::VaultAddress;
 use crate::engine::limits::MAX_VALUE;
 use crate::engine::{Damage, Engine, Error, Quotas, Sizes, Usage};
-use crate::model::{Moment, Operation, Reply, Tags, UnixSeconds, UpdateSecret, VaultEntry, Version};
+use crate::model::{Kind, Moment, Operation, Reply, Tags, UnixSeconds, UpdateSecret, VaultEntry, Version};
 use crate::store::memory::MemoryStore;
 use crate::store::{Record, SealedStore};
 
@@ -556,6 +556,84 @@ async fn parts_of_a_head_that_this_version_cannot_read_are_kept() {
             .unwrap();
         let restarted = replica(&store).await;
         assert_eq!(text(&get(&restarted, &vault, "a", None).await.unwrap()), large);
+    }
+}
+
+#[tokio::test]
+async fn a_head_in_a_form_of_a_newer_version_is_refused_clearly_and_nothing_of_it_is_harmed() {
+    let store = MemoryStore::new();
+    let (engine, vault) = (engine_with(&store, small()), vault("demo"));
+    ensure(&engine, &vault).await;
+    let large = "x".repeat(200);
+    let version = set(&engine, &vault, "a", &large).await.unwrap();
+    let good = of_kind(&store, RecordType::Object).await.remove(0);
+    set(&engine, &vault, "b", "of a form that all know")
+        .await
+        .unwrap();
+    let write = |rev, content: Option<&'static [u8]>| {
+        let snapshot = engine.index.load_full();
+        let found = snapshot.vault(&VaultAddress::of(&vault)).unwrap();
+        let mut head = found.objects.get("a").unwrap().head.clone();
+        head.rev = rev;
+        let content = content.map_or_else(|| head.encode().unwrap(), <[u8]>::to_vec);
+        let (uuid, key) = (found.head.uuid, &found.key);
+        engine
+            .seals
+            .seal_object(uuid, key, &good.name, &head, &content)
+            .unwrap()
+    };
+    // Writers and readers must know format 4; nothing else of it is understood.
+    assert_eq!(FORMAT, 3);
+    let newer = write(2, Some(&[0xa2, 0x00, 0x04, 0x08, 0x04]));
+    let stamp = store.update(&good.name, &good.stamp, newer).await.unwrap();
+    tell(&store, &engine);
+    let restarted = replica(&store).await;
+    for engine in [&engine, &restarted] {
+        let page = page(25, None);
+        let refusals = [
+            get(engine, &vault, "a", None).await.map(drop),
+            get(engine, &vault, "a", Some(version)).await.map(drop),
+            list_versions(engine, &vault, "a", page).await.map(drop),
+            set(engine, &vault, "a", "next").await.map(drop),
+            delete(engine, &vault, "a").await.map(drop),
+            get_deleted(engine, &vault, "a").await.map(drop),
+            recover(engine, &vault, "a").await.map(drop),
+            purge(engine, &vault, "a").await.map(drop),
+            backup(engine, &vault, "a").await.map(drop),
+        ];
+        for refusal in refusals {
+            let refusal = refusal.unwrap_err();
+            assert_eq!(
+                (refusal.kind(), &refusal),
+                (Kind::Unavailable, &Error::NewerFormat)
+            );
+        }
+        assert_eq!(
+            (
+                engine.damaged_records(),
+                engine.summaries(UnixSeconds(0))[0].damaged
+            ),
+            (0, 0)
+        );
+        set(engine, &vault, "b", "still writable").await.unwrap();
+        for minutes in [0, 11, 22] {
+            let later = Moment {
+                monotonic: Instant::now() + Duration::from_mins(minutes),
+                ..at(1_000)
+            };
+            assert_eq!(engine.tidy(later).await, Ok(0), "{minutes}");
+        }
+    }
+    // Once it needs nothing newer any more, all know it again.
+    store.update(&good.name, &stamp, write(3, None)).await.unwrap();
+    for engine in [&engine, &restarted] {
+        tell(&store, engine);
+        assert_eq!(
+            text(&get(engine, &vault, "a", Some(version)).await.unwrap()),
+            large
+        );
+        set(engine, &vault, "a", "next").await.unwrap();
+        tell(&store, engine);
     }
 }
 
