@@ -653,44 +653,138 @@ async fn a_head_that_was_written_and_is_said_to_be_refused_keeps_its_parts() {
     }
 }
 
+/// Secret "a" with values of both sizes and with pages, deleted; and secret "b".
+async fn before_a_purge() -> (Shaky, Engine, Arc<VaultEntry>) {
+    let store = Shaky::new(1, Mood::Calm);
+    let (engine, vault) = (engine_with(&store, small()), vault("demo"));
+    ensure(&engine, &vault).await;
+    for i in 0..20 {
+        let value = if i % 3 == 0 {
+            "x".repeat(200)
+        } else {
+            i.to_string()
+        };
+        set(&engine, &vault, "a", &value).await.unwrap();
+    }
+    set(&engine, &vault, "b", &"y".repeat(200)).await.unwrap();
+    delete(&engine, &vault, "a").await.unwrap();
+    (store, engine, vault)
+}
+
+/// How many values and pages there are.
+async fn counts(store: &Shaky) -> (usize, usize) {
+    let values = of_kind(&store.inner, RecordType::Value).await.len();
+    (values, of_kind(&store.inner, RecordType::Page).await.len())
+}
+
+/// What an interrupted purge of "a" left is in order: nothing is removed before there is no way back, and no page before all
+/// values that it may name. Ended by another replica, it leaves nothing.
+async fn ends_well(store: &Shaky, engines: &[&Engine], vault: &Arc<VaultEntry>, whole: (usize, usize)) {
+    let second = replica(store).await;
+    let (values, pages) = counts(store).await;
+    match stored(&second, vault, "a").life {
+        Life::Deleted => assert_eq!((values, pages), whole),
+        Life::Purging => assert!(values == 1 || pages == whole.1, "{values} {pages}"),
+        Life::Absent => assert_eq!((values, pages), (1, 0)),
+        Life::Live => panic!("it is back"),
+    }
+    if stored(&second, vault, "a").life != Life::Absent {
+        assert!(matches!(purge(&second, vault, "a").await, Ok(Reply::Purged)));
+    }
+    // Whatever was still on its way comes too late.
+    while store.land(0) {}
+    assert_eq!(counts(store).await, (1, 0), "b's own");
+    let (records, _) = store.inner.list().await.unwrap();
+    assert_eq!(
+        records.len(),
+        4,
+        "the vault, b and its value, and the receipt of a"
+    );
+    for engine in engines.iter().copied().chain([&second]) {
+        tell(store, engine);
+        assert_eq!(parts(engine, vault), 1);
+        let read = get(engine, vault, "b", None).await.unwrap();
+        assert_eq!(text(&read), "y".repeat(200));
+    }
+    // The receipt goes a day later, and then nothing is left.
+    let later = |hours| Moment {
+        monotonic: Instant::now() + Duration::from_hours(hours),
+        ..at(1_000 + 86_400)
+    };
+    assert_eq!(second.tidy(later(0)).await, Ok(0));
+    assert_eq!(second.tidy(later(1)).await, Ok(1));
+    assert_eq!(store.inner.list().await.unwrap().0.len(), 3);
+    for engine in engines.iter().copied().chain([&second]) {
+        tell(store, engine);
+        set(engine, vault, "a", &"anew".repeat(50)).await.unwrap();
+        tell(store, engine);
+    }
+}
+
 #[tokio::test]
-async fn a_purge_leaves_no_part_also_when_it_was_interrupted() {
-    for after in 0..8 {
-        let store = Shaky::new(1, Mood::Calm);
-        let (engine, vault) = (engine_with(&store, small()), vault("demo"));
-        ensure(&engine, &vault).await;
-        for i in 0..20 {
-            let value = if i % 3 == 0 {
-                "x".repeat(200)
-            } else {
-                i.to_string()
-            };
-            set(&engine, &vault, "a", &value).await.unwrap();
-        }
-        set(&engine, &vault, "b", &"y".repeat(200)).await.unwrap();
-        delete(&engine, &vault, "a").await.unwrap();
-        store.set_mood(Mood::After(after, Fate::Away));
-        let interrupted = purge(&engine, &vault, "a").await;
-        store.set_mood(Mood::Calm);
-        let second = replica(&store).await;
-        if interrupted.is_err() {
+async fn a_purge_leaves_nothing_whatever_becomes_of_each_of_its_writes() {
+    let (store, engine, vault) = before_a_purge().await;
+    let (whole, before) = (counts(&store).await, store.writes.load(Ordering::Relaxed));
+    assert!(whole.0 > 5 && whole.1 > 0, "{whole:?}");
+    purge(&engine, &vault, "a").await.unwrap();
+    let writes = store.writes.load(Ordering::Relaxed) - before;
+    assert!(
+        writes > whole.0 + whole.1,
+        "a mark, all parts but b's, and the receipt"
+    );
+    for fate in [Fate::Away, Fate::LostOnTheWay, Fate::LostOnTheWayBack, Fate::Late] {
+        for after in 0..writes {
+            let (store, engine, vault) = before_a_purge().await;
+            store.set_mood(Mood::After(after, fate));
+            let told = purge(&engine, &vault, "a").await;
+            store.set_mood(Mood::Calm);
             assert!(
-                matches!(purge(&second, &vault, "a").await, Ok(Reply::Purged)),
-                "{after}"
+                fate == Fate::LostOnTheWayBack || told.is_err(),
+                "{fate:?} {after}"
             );
-        }
-        assert_eq!(of_kind(&store.inner, RecordType::Value).await.len(), 1, "b's own");
-        assert!(of_kind(&store.inner, RecordType::Page).await.is_empty());
-        for engine in [&engine, &second] {
-            tell(&store, engine);
-            assert_eq!(parts(engine, &vault), 1);
-            assert_eq!(
-                text(&get(engine, &vault, "b", None).await.unwrap()),
-                "y".repeat(200)
-            );
-            set(engine, &vault, "a", "anew").await.unwrap();
+            ends_well(&store, &[&engine], &vault, whole).await;
         }
     }
+}
+
+#[tokio::test]
+async fn a_purge_leaves_nothing_wherever_it_was_cut_off() {
+    for polls in 0.. {
+        let (store, engine, vault) = before_a_purge().await;
+        let whole = counts(&store).await;
+        let mut running = Box::pin(tokio::task::unconstrained(purge(&engine, &vault, "a")));
+        let ended = (0..polls).any(|_| running.as_mut().now_or_never().is_some());
+        drop(running);
+        ends_well(&store, &[&engine], &vault, whole).await;
+        if ended {
+            assert!(polls > 10, "it has as many steps");
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_part_that_was_on_its_way_while_its_secret_was_purged_goes_as_well() {
+    let store = Shaky::new(1, Mood::Calm);
+    let (engine, vault) = (engine_with(&store, small()), vault("demo"));
+    ensure(&engine, &vault).await;
+    set(&engine, &vault, "a", "short").await.unwrap();
+    store.set_mood(Mood::Always(Fate::Late));
+    set(&engine, &vault, "a", &"x".repeat(200)).await.unwrap_err();
+    store.set_mood(Mood::Calm);
+    delete(&engine, &vault, "a").await.unwrap();
+    purge(&engine, &vault, "a").await.unwrap();
+    while store.land(0) {}
+    tell(&store, &engine);
+    assert_eq!((counts(&store).await, parts(&engine, &vault)), ((1, 0), 1));
+    let later = |minutes| Moment {
+        monotonic: Instant::now() + Duration::from_mins(minutes),
+        ..at(1_000)
+    };
+    assert_eq!(engine.tidy(later(0)).await, Ok(0));
+    assert_eq!(engine.tidy(later(11)).await, Ok(1));
+    let (records, _) = store.inner.list().await.unwrap();
+    assert_eq!(records.len(), 2, "the vault, and the receipt of a");
 }
 
 #[tokio::test]
