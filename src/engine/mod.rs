@@ -12,6 +12,7 @@
 //! - **The store is not trusted**: a record that does not open, went back, was replaced or is gone damages its own object
 //!   and no other.
 
+mod aside;
 mod backup;
 mod commit;
 mod decide;
@@ -45,6 +46,7 @@ use crate::model::{
 };
 use crate::policy::Permit;
 use crate::store::{Record, SealedStore, StoreEvent};
+use aside::Aside;
 use decide::{Context, NewVault, SealBody, Step};
 use heads::{Head, RequestMark, WriteId};
 use index::{Index, Snapshot, VaultAddress};
@@ -78,8 +80,9 @@ pub struct Engine {
     store: Arc<dyn SealedStore>,
     seals: Arc<Seals>,
     quotas: Quotas,
-    index: Index,
+    index: Arc<Index>,
     lanes: Lanes,
+    aside: Aside,
     /// What is to be removed, and since when that is known.
     old: Mutex<tidy::Seen>,
     /// How to wait; tests do not wait.
@@ -114,10 +117,11 @@ impl Engine {
         let seals = Arc::new(Seals::new(&parts.root, parts.installation));
         Self {
             store: parts.store,
-            index: Index::new(Arc::clone(&seals)),
+            index: Arc::new(Index::new(Arc::clone(&seals))),
             seals,
             quotas: parts.quotas,
             lanes: Lanes::default(),
+            aside: Aside::new(),
             old: Mutex::default(),
             pause: |wait| tokio::time::sleep(wait).boxed(),
         }

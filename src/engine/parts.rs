@@ -6,12 +6,13 @@
 //! anybody, so a crash between the two leaves no half of a change. What nobody names is collected later.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
 
 use super::heads::{Body, Head, Incarnation, PartKind, PartRef, VersionEntry};
-use super::index::{Snapshot, Vault, VaultAddress};
+use super::index::{ReadPages, Snapshot, Vault, VaultAddress};
 use super::objects::{Life, body_place, ready_vault};
 use super::{Asked, Damage, Engine, Error};
 use crate::model::{ObjectName, SecretBytes, VaultUuid};
@@ -87,13 +88,10 @@ impl Engine {
             let Some(object) = vault.object(folded)? else {
                 return Ok(());
             };
-            let pages = object
-                .head
-                .secret
-                .iter()
-                .flat_map(|secret| secret.versions.pages());
+            let unknown = object.head.secret.iter();
+            let unknown = unknown.flat_map(|secret| secret.versions.unknown_pages().1);
             let mut missing = Vec::new();
-            for page in pages {
+            for page in unknown {
                 let record = self.seals.part_record(vault.head.uuid, &page.part)?;
                 if snapshot.part(&record).is_none() {
                     missing.push(record);
@@ -104,7 +102,17 @@ impl Engine {
         for record in missing {
             self.fetch(&record).await?;
         }
-        self.index.load_pages(address, folded)
+        let (index, seals) = (Arc::clone(&self.index), Arc::clone(&self.seals));
+        let (address, folded) = (address.clone(), folded.to_owned());
+        let read = move || {
+            // As of now: another may have done it while this one waited for its turn.
+            let read = ReadPages::of(&index.load_full(), &seals, &address, &folded)?;
+            if let Some(read) = read {
+                index.know_pages(&read);
+            }
+            Ok(())
+        };
+        self.aside.run(read).await?
     }
 
     /// Reads a part by quorum; a part that is named and not there is gone behind our back.

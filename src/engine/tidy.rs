@@ -8,6 +8,7 @@ use super::decide::{self, Context, SealBody};
 use super::heads::{Body, FORMAT, Head, PartKind, RECEIPT_SECONDS};
 use super::index::{Snapshot, Vault, VaultAddress};
 use super::objects::Value;
+use super::seals::Seals;
 use super::{Asked, Engine, Error};
 use crate::crypto::{Header, RecordType};
 use crate::model::{Moment, ObjectName, UnixSeconds, VaultEntry, VaultSettings, VaultUuid};
@@ -119,19 +120,9 @@ impl Engine {
 
     /// Parts that no head in memory names.
     async fn unnamed_parts(&self) -> Result<BTreeSet<RecordName>, Error> {
-        let snapshot = self.index.load_full();
-        let mut unnamed: BTreeSet<_> = snapshot.parts().cloned().collect();
-        let mut with_pages = Vec::new();
-        for (vault, head) in objects(&snapshot) {
-            for record in self.named_by(vault, head)? {
-                unnamed.remove(&record);
-            }
-            // What its pages name is looked up only where something is left that they may name.
-            let mut of_life = snapshot.parts_of(head.incarnation);
-            if !knows_all(head) && of_life.any(|record| unnamed.contains(record)) {
-                with_pages.push((address(vault), head.name.clone()));
-            }
-        }
+        let (snapshot, seals) = (self.index.load_full(), Arc::clone(&self.seals));
+        let look = move || at_first_sight(&snapshot, &seals);
+        let (mut unnamed, with_pages) = self.aside.run(look).await??;
         for (address, name) in with_pages {
             // What cannot be read now is looked at again; what it names is not removed without the store's own word.
             let _ = self.load(&address, name.folded(), None).await;
@@ -140,32 +131,12 @@ impl Engine {
                 continue;
             };
             if let Some(object) = vault.objects.get(name.folded()) {
-                for record in self.named_by(vault, &object.head)? {
+                for record in named_by(&self.seals, vault, &object.head)? {
                     unnamed.remove(&record);
                 }
             }
         }
         Ok(unnamed)
-    }
-
-    /// The parts that a head names, itself or on pages that are in memory.
-    fn named_by(&self, vault: &Vault, head: &Head) -> Result<HashSet<RecordName>, Error> {
-        let Some(secret) = &head.secret else {
-            return Ok(HashSet::new());
-        };
-        let entries = match secret.versions.all() {
-            Ok(all) => all,
-            Err(_) => secret.versions.inline().iter().collect(),
-        };
-        let values = entries.into_iter().filter_map(|entry| match &entry.body {
-            Body::Part(part) => Some(part),
-            Body::Inline(_) => None,
-        });
-        let pages = secret.versions.pages().iter().map(|page| &page.part);
-        values
-            .chain(pages)
-            .map(|part| self.seals.part_record(vault.head.uuid, part))
-            .collect()
     }
 
     /// All parts that the head of an object names. None if that can't be said for certain: the head or one of its pages can't
@@ -190,7 +161,7 @@ impl Engine {
                 if object.damage.is_some() || head.format > FORMAT || !knows_all(head) {
                     return Ok(None);
                 }
-                self.named_by(vault, head).map(Some)
+                named_by(&self.seals, vault, head).map(Some)
             }
         }
     }
@@ -272,6 +243,46 @@ impl Engine {
 
 /// The vault and the name in lower case of an object.
 type Whose = (VaultUuid, Arc<str>);
+/// An object, by where its vault is found.
+type Named = (VaultAddress, ObjectName);
+
+/// Parts that no head names, as far as heads and what is known of their pages tell; and objects with pages that are not known
+/// and may name some of them. It looks at everything.
+fn at_first_sight(snapshot: &Snapshot, seals: &Seals) -> Result<(BTreeSet<RecordName>, Vec<Named>), Error> {
+    let mut unnamed: BTreeSet<_> = snapshot.parts().cloned().collect();
+    let mut with_pages = Vec::new();
+    for (vault, head) in objects(snapshot) {
+        for record in named_by(seals, vault, head)? {
+            unnamed.remove(&record);
+        }
+        // What its pages name is looked up only where something is left that they may name.
+        let mut of_life = snapshot.parts_of(head.incarnation);
+        if !knows_all(head) && of_life.any(|record| unnamed.contains(record)) {
+            with_pages.push((address(vault), head.name.clone()));
+        }
+    }
+    Ok((unnamed, with_pages))
+}
+
+/// The parts that a head names, itself or on pages that are in memory.
+fn named_by(seals: &Seals, vault: &Vault, head: &Head) -> Result<HashSet<RecordName>, Error> {
+    let Some(secret) = &head.secret else {
+        return Ok(HashSet::new());
+    };
+    let entries = match secret.versions.all() {
+        Ok(all) => all,
+        Err(_) => secret.versions.inline().iter().collect(),
+    };
+    let values = entries.into_iter().filter_map(|entry| match &entry.body {
+        Body::Part(part) => Some(part),
+        Body::Inline(_) => None,
+    });
+    let pages = secret.versions.pages().iter().map(|page| &page.part);
+    values
+        .chain(pages)
+        .map(|part| seals.part_record(vault.head.uuid, part))
+        .collect()
+}
 
 /// Whether everything that a head names is known, also on its pages.
 fn knows_all(head: &Head) -> bool {

@@ -85,10 +85,12 @@ impl Head {
         Some((secret, deleted))
     }
 
-    /// Knows of its pages what was known before, if they are the same.
+    /// Knows of its pages what was known in an earlier state of the same life.
     pub(in crate::engine) fn learn_from(&mut self, before: &Self) {
-        if let (Some(secret), Some(before)) = (&mut self.secret, &before.secret) {
-            secret.versions.learn_from(&before.versions);
+        if let (Some(secret), Some(earlier)) = (&mut self.secret, &before.secret)
+            && self.incarnation == before.incarnation
+        {
+            secret.versions.learn_from(&earlier.versions);
         }
     }
 

@@ -53,8 +53,15 @@ pub(in crate::engine) struct Versions {
     inline: Vec<Arc<VersionEntry>>,
     /// Oldest first: a later page stands for what earlier ones say of the same versions.
     pages: Vec<PageRef>,
-    /// What the pages hold, once somebody wanted to know.
-    older: Option<Arc<Paged>>,
+    /// What pages hold, once somebody wanted to know: these ones, or those of a state before.
+    known: Option<Known>,
+}
+
+/// What some pages hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Known {
+    pages: Vec<PageRef>,
+    older: Arc<Paged>,
 }
 
 impl Versions {
@@ -66,7 +73,7 @@ impl Versions {
             newest: Arc::clone(&newest),
             inline: vec![newest],
             pages: Vec::new(),
-            older: None,
+            known: None,
         }
     }
 
@@ -93,7 +100,7 @@ impl Versions {
             newest,
             inline,
             pages,
-            older: None,
+            known: None,
         })
     }
 
@@ -152,11 +159,22 @@ impl Versions {
     }
 
     fn older(&self) -> Result<Option<&Paged>, Error> {
-        match &self.older {
+        match &self.known {
             _ if self.pages.is_empty() => Ok(None),
-            None => Err(Error::NotInMemory { part: None }),
-            Some(older) => Ok(Some(older)),
+            Some(known) if known.pages == self.pages => Ok(Some(&known.older)),
+            Some(_) | None => Err(Error::NotInMemory { part: None }),
         }
+    }
+
+    /// What is known of its pages, and the pages that are to be added to that, in this order. A version that was on a page stays
+    /// on pages, so what earlier pages held is not wrong: later ones stand for it.
+    pub(in crate::engine) fn unknown_pages(&self) -> (Paged, &[PageRef]) {
+        let Some(known) = &self.known else {
+            return (Paged::default(), &self.pages);
+        };
+        let same = self.pages.iter().zip(&known.pages).take_while(|(a, b)| a == b);
+        let rest = self.pages.get(same.count()..).unwrap_or_default();
+        (Paged::clone(&known.older), rest)
     }
 
     /// The same with one version more, or with one changed.
@@ -197,18 +215,21 @@ impl Versions {
     /// The same with all but the newest on these pages.
     pub(super) fn paged_out(&self, pages: Vec<PageRef>) -> Self {
         let moved = self.inline.iter().take(self.inline.len().saturating_sub(1));
-        let known = if self.pages.is_empty() {
-            Some(Paged::default())
-        } else {
-            self.older.as_deref().cloned()
+        let known = match self.older() {
+            Ok(older) => {
+                let mut older = older.cloned().unwrap_or_default();
+                older.add(moved.cloned());
+                Some(Known {
+                    pages: pages.clone(),
+                    older: Arc::new(older),
+                })
+            }
+            Err(_) => self.known.clone(),
         };
         Self {
             inline: vec![Arc::clone(&self.newest)],
             pages,
-            older: known.map(|mut older| {
-                older.add(moved.cloned());
-                Arc::new(older)
-            }),
+            known,
             ..self.clone()
         }
     }
@@ -216,16 +237,17 @@ impl Versions {
     /// The same, knowing what its pages hold.
     #[must_use]
     pub(in crate::engine) fn knowing(&self, older: Arc<Paged>) -> Self {
+        let pages = self.pages.clone();
         Self {
-            older: Some(older),
+            known: Some(Known { pages, older }),
             ..self.clone()
         }
     }
 
-    /// Knows what was known of the same pages.
+    /// Knows what was known in a state before.
     pub(in crate::engine) fn learn_from(&mut self, before: &Self) {
-        if self.older.is_none() && self.pages == before.pages {
-            self.older.clone_from(&before.older);
+        if self.known.is_none() {
+            self.known.clone_from(&before.known);
         }
     }
 }

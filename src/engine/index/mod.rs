@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::broadcast;
 
-use super::heads::{Head, Paged, PartKind, VaultHead, decode_page};
+use super::heads::{Head, PageRef, Paged, PartKind, VaultHead, decode_page};
 use super::objects::Life;
 use super::parts::NewPart;
 use super::seals::Seals;
@@ -33,6 +33,58 @@ pub(super) struct Index {
     /// Held while the next snapshot is made; never across an await, never by readers.
     writer: Mutex<()>,
     changes: broadcast::Sender<HeadChanged>,
+}
+
+/// What the pages of an object say, put together.
+pub(super) struct ReadPages {
+    vault: VaultUuid,
+    folded: String,
+    pages: Vec<PageRef>,
+    older: Arc<Paged>,
+}
+
+impl ReadPages {
+    /// Opens those pages of an object of which is not known yet what they say, as far as they are in memory. None if there
+    /// are no such pages, or one of them is not there. It takes long.
+    pub(super) fn of(
+        snapshot: &Snapshot,
+        seals: &Seals,
+        address: &VaultAddress,
+        folded: &str,
+    ) -> Result<Option<Self>, Error> {
+        let Some(vault) = snapshot.vault(address) else {
+            return Ok(None);
+        };
+        let Some(object) = vault.object(folded)? else {
+            return Ok(None);
+        };
+        let Some(secret) = &object.head.secret else {
+            return Ok(None);
+        };
+        let (uuid, life) = (vault.head.uuid, Life::of(&object.head));
+        let (mut older, unknown) = secret.versions.unknown_pages();
+        if unknown.is_empty() {
+            return Ok(None);
+        }
+        for page in unknown {
+            let record = seals.part_record(uuid, &page.part)?;
+            // It may have been removed just now, with the head that names it: who asks looks again.
+            let Some(envelope) = snapshot.part(&record) else {
+                return Ok(None);
+            };
+            let (kind, named) = (PartKind::Page, (uuid, &life));
+            let content = seals.open_named_part(&vault.key, &record, kind, &page.part, envelope, named)?;
+            let entries =
+                decode_page(content.expose()).map_err(|_| Error::RecordDamaged(Damage::DoesNotOpen))?;
+            older.add(entries);
+        }
+        Ok(Some(Self {
+            vault: uuid,
+            folded: folded.to_owned(),
+            pages: secret.versions.pages().to_vec(),
+            older: Arc::new(older),
+        }))
+    }
 }
 
 impl Index {
@@ -126,42 +178,9 @@ impl Index {
         });
     }
 
-    /// Puts together what the pages of an object say, as far as they are in memory.
-    pub(super) fn load_pages(&self, address: &VaultAddress, folded: &str) -> Result<(), Error> {
-        let snapshot = self.load_full();
-        let Some(vault) = snapshot.vault(address) else {
-            return Ok(());
-        };
-        let Some(object) = vault.object(folded)? else {
-            return Ok(());
-        };
-        let Some(secret) = &object.head.secret else {
-            return Ok(());
-        };
-        let (uuid, life) = (vault.head.uuid, Life::of(&object.head));
-        let mut older = Paged::default();
-        for page in secret.versions.pages() {
-            let record = self.seals.part_record(uuid, &page.part)?;
-            // It may have been removed just now, with the head that names it: who asks looks again.
-            let Some(envelope) = snapshot.part(&record) else {
-                return Ok(());
-            };
-            let named = (uuid, &life);
-            let content = self.seals.open_named_part(
-                &vault.key,
-                &record,
-                PartKind::Page,
-                &page.part,
-                envelope,
-                named,
-            )?;
-            let entries =
-                decode_page(content.expose()).map_err(|_| Error::RecordDamaged(Damage::DoesNotOpen))?;
-            older.add(entries);
-        }
-        let (older, pages) = (Arc::new(older), secret.versions.pages());
-        self.edit(|draft| draft.know_pages(uuid, folded, pages, &older));
-        Ok(())
+    /// What the pages of an object say is known now.
+    pub(super) fn know_pages(&self, read: &ReadPages) {
+        self.edit(|draft| draft.know_pages(read.vault, &read.folded, &read.pages, &read.older));
     }
 
     /// The receipt of a purge was removed here.

@@ -339,6 +339,73 @@ async fn a_replica_that_lags_reads_what_it_lacks_from_the_store() {
 }
 
 #[tokio::test]
+async fn nobody_else_waits_while_pages_are_put_together() {
+    let store = MemoryStore::new();
+    let (writer, vault) = (engine_with(&store, small()), vault("demo"));
+    ensure(&writer, &vault).await;
+    let first = set(&writer, &vault, "a", "one").await.unwrap();
+    for i in 0..40 {
+        set(&writer, &vault, "a", &i.to_string()).await.unwrap();
+    }
+    set(&writer, &vault, "b", "other").await.unwrap();
+    let cold = replica(&store).await;
+    let busy = cold.aside.stop();
+    let mut old = Box::pin(get(&cold, &vault, "a", Some(first)));
+    for _ in 0..10 {
+        assert!(old.as_mut().now_or_never().is_none(), "it waits for its turn");
+    }
+    assert_eq!(text(&get(&cold, &vault, "a", None).await.unwrap()), "39");
+    assert_eq!(text(&get(&cold, &vault, "b", None).await.unwrap()), "other");
+    assert_eq!(names(&cold, &vault, 25).await, ["a", "b"]);
+    drop(busy);
+    assert_eq!(text(&old.await.unwrap()), "one");
+}
+
+#[tokio::test]
+async fn a_replica_that_follows_opens_only_pages_that_are_new_to_it() {
+    let store = MemoryStore::new();
+    let (writer, vault) = (engine_with(&store, small()), vault("demo"));
+    ensure(&writer, &vault).await;
+    let follower = replica(&store).await;
+    let mut feed = store.watch(0);
+    let first = set(&writer, &vault, "a", "one").await.unwrap();
+    let mut opened = 0;
+    for i in 0..200 {
+        if i % 7 == 6 {
+            let update = UpdateSecret {
+                version: Some(first),
+                content_type: Some(i.to_string()),
+                ..update_of("a")
+            };
+            ask(&writer, &vault, Operation::UpdateSecret(update))
+                .await
+                .unwrap();
+        } else {
+            set(&writer, &vault, "a", &i.to_string()).await.unwrap();
+        }
+        while let Some(Some(event)) = feed.next().now_or_never() {
+            follower.apply(&event.unwrap());
+        }
+        let unknown = {
+            let snapshot = follower.index.load_full();
+            let found = snapshot.vault(&VaultAddress::of(&vault)).unwrap();
+            let head = &found.object("a").unwrap().unwrap().head;
+            head.secret.as_ref().unwrap().versions.unknown_pages().1.len()
+        };
+        assert!(unknown <= 1, "{i}: {unknown} pages after one change");
+        opened += unknown;
+        get(&follower, &vault, "a", Some(first)).await.unwrap();
+    }
+    assert!(opened > 10, "{opened}");
+    let (of_writer, of_follower) = (stored(&writer, &vault, "a"), stored(&follower, &vault, "a"));
+    assert_eq!(of_follower.versions, of_writer.versions);
+    assert_eq!(
+        of_follower.versions,
+        stored(&replica(&store).await, &vault, "a").versions
+    );
+}
+
+#[tokio::test]
 async fn a_part_that_was_changed_moved_or_removed_fails_its_own_version_alone() {
     for harm in 0..3 {
         let store = MemoryStore::new();

@@ -7,6 +7,7 @@ use std::time::Instant;
 use futures::FutureExt as _;
 
 use crate::crypto::{InstallationId, RootKey};
+use crate::engine::aside::Aside;
 use crate::engine::heads::{Body, VersionEntry};
 use crate::engine::index::VaultAddress;
 use crate::engine::{Damage, Engine, EngineParts, Error, Quotas};
@@ -40,6 +41,7 @@ pub(in crate::engine) fn engine_with(store: &(impl SealedStore + Clone + 'static
     };
     let mut engine = Engine::new(parts);
     engine.pause = |_| std::future::ready(()).boxed();
+    engine.aside = Aside::here();
     engine
 }
 
