@@ -350,6 +350,25 @@ pub(in crate::engine) mod tests {
         assert_eq!((longer.newest().order, longer.count()), (3, 3));
     }
 
+    /// A list of ten thousand is entered anywhere.
+    #[test]
+    fn a_list_goes_on_where_it_was_left() {
+        let mut older = Paged::default();
+        older.add((1..10_000).map(|order| Arc::new(entry(order))));
+        let inline = vec![Arc::new(entry(10_000))];
+        let versions = Versions::from_parts(inline, vec![page(1, 9_999)], 10_000).unwrap();
+        let versions = versions.knowing(Arc::new(older));
+        for before in [10_001, 10_000, 9_999, 5_000, 2] {
+            let found = versions.before(Some(before)).unwrap().take(25);
+            let found: Vec<_> = found.map(|entry| entry.order).collect();
+            assert!(
+                found.iter().copied().eq((1..before).rev().take(25)),
+                "{before}: {found:?}"
+            );
+        }
+        assert_eq!(versions.before(Some(1)).unwrap().count(), 0);
+    }
+
     fn page(id: u8, entries: u32) -> PageRef {
         let part = PartRef {
             id: [id; 16],
