@@ -44,12 +44,13 @@ pub(super) trait Change: Sync {
     /// Whether this change was made to the head.
     fn is_in(&self, head: &Self::Head) -> Made;
 
-    /// The head as its record, and what is to be written before it.
+    /// The head as its record, and what is to be written before it. One that is `exempt` is not held up by limits.
     fn seal(
         &self,
         engine: &Engine,
         snapshot: &Snapshot,
         head: Self::Head,
+        exempt: bool,
     ) -> Result<Sealed<Self::Head>, Error>;
 
     /// What to bring into memory where something is wanted that is not: the object, by its vault and its name in lower case.
@@ -269,7 +270,7 @@ impl Engine {
             Step::Confirm(reply) => return Ok(Next::Confirm(Ok(reply))),
             Step::Write { head, reply, exempt } => (head, reply, exempt),
         };
-        let sealed = change.seal(self, snapshot, head)?;
+        let sealed = change.seal(self, snapshot, head, exempt)?;
         if !exempt {
             let before = state
                 .as_ref()
@@ -292,7 +293,7 @@ impl Engine {
         }))
     }
 
-    /// Brings into memory what a change wants to know. A part that is gone may be gone because the head is another by now.
+    /// Brings into memory what a change wants to know.
     async fn load_for<C: Change>(
         &self,
         change: &C,
@@ -302,10 +303,7 @@ impl Engine {
         let Some((address, folded)) = change.object().filter(|_| loads <= MAX_LOADS) else {
             return Err(Error::NotInMemory { part });
         };
-        match self.load(address, folded, part).await {
-            Err(error) if error.rests_on_state() && loads < MAX_LOADS => self.refresh(change.record()).await,
-            loaded => loaded,
-        }
+        self.load(address, folded, part).await
     }
 
     /// Brings the record in memory up to what a quorum read finds that begins after this call.

@@ -123,7 +123,13 @@ where
         }
     }
 
-    fn seal(&self, engine: &Engine, snapshot: &Snapshot, head: Head) -> Result<Sealed<Head>, Error> {
+    fn seal(
+        &self,
+        engine: &Engine,
+        snapshot: &Snapshot,
+        head: Head,
+        exempt: bool,
+    ) -> Result<Sealed<Head>, Error> {
         let vault = self.vault(snapshot)?;
         let uuid = vault.head.uuid;
         let (life, parts) = (Life::of(&head), RefCell::new(Vec::new()));
@@ -158,7 +164,7 @@ where
             head,
             content,
             obsolete,
-        } = fit(head, self.sizes, &open, &mut make)?;
+        } = fit(head, exempt, self.sizes, &open, &mut make)?;
         let envelope = self
             .seals
             .seal_object(uuid, &vault.key, &self.record, &head, &content)?;
@@ -242,7 +248,7 @@ impl Change for VaultChange<'_> {
         }
     }
 
-    fn seal(&self, _: &Engine, _: &Snapshot, head: VaultHead) -> Result<Sealed<VaultHead>, Error> {
+    fn seal(&self, _: &Engine, _: &Snapshot, head: VaultHead, _: bool) -> Result<Sealed<VaultHead>, Error> {
         Ok(Sealed {
             envelope: self.seals.seal_vault(&self.record, &head)?,
             head,

@@ -70,8 +70,39 @@ impl Engine {
             .open_named_part(&vault.key, &record, kind, part, envelope, (vault.head.uuid, life))
     }
 
-    /// Brings into memory what was found not to be there: one part, or all pages of an object.
+    /// Brings into memory what was found not to be there: one part, or all pages of an object. What cannot be had fails only
+    /// if the store itself says that the head is still the one that named it.
     pub(super) async fn load(
+        &self,
+        address: &VaultAddress,
+        folded: &str,
+        part: Option<RecordName>,
+    ) -> Result<(), Error> {
+        let Some(record) = self.head_record(address, folded)? else {
+            return Ok(());
+        };
+        let seen = self.index.load().stamp(&record).cloned();
+        match self.bring(address, folded, part).await {
+            Err(error) if error.rests_on_state() => {
+                self.refresh(&record).await?;
+                if self.index.load().stamp(&record) == seen.as_ref() {
+                    Err(error)
+                } else {
+                    Ok(())
+                }
+            }
+            brought => brought,
+        }
+    }
+
+    fn head_record(&self, address: &VaultAddress, folded: &str) -> Result<Option<RecordName>, Error> {
+        let vault = self.index.load().vault(address).map(|vault| vault.head.uuid);
+        vault
+            .map(|vault| self.seals.object_record(vault, folded))
+            .transpose()
+    }
+
+    async fn bring(
         &self,
         address: &VaultAddress,
         folded: &str,
@@ -212,11 +243,12 @@ impl Engine {
     /// Removes all parts of a name that is being purged: values first, so that an interrupted purge still finds them.
     pub(super) async fn purge_parts(&self, asked: Asked<'_>, name: &ObjectName) -> Result<(), Error> {
         let address = VaultAddress::of(asked.entry);
-        match self.load(&address, name.folded(), None).await {
+        let gone = match self.load(&address, name.folded(), None).await {
+            Ok(()) => false,
             // A page that is gone was removed by a purge that was interrupted, after all values.
-            Ok(()) | Err(Error::RecordDamaged(_)) => {}
+            Err(Error::RecordDamaged(_)) => true,
             Err(error) => return Err(error),
-        }
+        };
         let (mut values, mut pages) = (BTreeSet::new(), BTreeSet::new());
         {
             let snapshot = self.index.load();
@@ -233,7 +265,8 @@ impl Engine {
             let record = |part: &PartRef| self.seals.part_record(vault.head.uuid, part);
             let entries = match secret.versions.all() {
                 Ok(all) => all,
-                Err(_) => secret.versions.inline().iter().collect(),
+                Err(_) if gone => secret.versions.inline().iter().collect(),
+                Err(error) => return Err(error),
             };
             for entry in entries {
                 if let Body::Part(part) = &entry.body {

@@ -13,14 +13,14 @@ pub(in crate::engine) fn fence(
     name: &ObjectName,
     context: &Context,
 ) -> Result<Step<Head>, Error> {
-    let head = match head {
+    let mut head = match head {
         Some(head) => following(head, context)?,
-        None => {
-            let mut receipt = new_head(name, context);
-            receipt.note_purge(context.now);
-            receipt
-        }
+        None => new_head(name, context),
     };
+    // Nothing but the purges that it tells of says for how long a receipt stays.
+    if head.is_free() && head.purged.is_empty() {
+        head.note_purge(context.now);
+    }
     Ok(Step::Write {
         head,
         reply: Reply::Purged,

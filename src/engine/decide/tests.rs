@@ -904,3 +904,32 @@ fn a_maker_is_known_by_the_uid_of_its_namespace() {
         OwnedSecret::Live { .. }
     ));
 }
+
+#[test]
+fn a_fence_changes_nothing_but_that_it_follows_and_leaves_a_receipt_where_nothing_is() {
+    let fenced = |head: Option<&Head>, now| {
+        let context = Context {
+            now: UnixSeconds(now),
+            ..context(2)
+        };
+        written(fence(head, &name("a"), &context))
+    };
+    for head in [live_head(2), deleted_head(), purging_head()] {
+        let after = fenced(Some(&head), 1_000);
+        let as_before = Head {
+            rev: head.rev,
+            writes: head.writes.clone(),
+            ..after.clone()
+        };
+        assert_eq!((after.rev, as_before), (head.rev + 1, head));
+    }
+    // A receipt goes by the purges that it tells of: one that tells of none any more would never go.
+    let receipts = [
+        fenced(None, 1_000),
+        fenced(Some(&free_head()), 1_000),
+        fenced(Some(&free_head()), 1_000_000),
+    ];
+    for receipt in receipts {
+        assert!(receipt.is_free() && receipt.purged.len() == 1, "{receipt:?}");
+    }
+}

@@ -61,12 +61,13 @@ pub(in crate::engine) type OpenPage<'a> = dyn Fn(&PageRef) -> Result<Vec<Arc<Ver
 /// Makes a part of this content.
 pub(in crate::engine) type MakePart<'a> = dyn FnMut(PartKind, &[u8]) -> Result<PartRef, Error> + 'a;
 
-/// Makes a head small.
+/// Makes a head small. One that is `exempt` may have any number of pages, so that what is full can still be deleted.
 ///
 /// # Errors
 /// [`Error::NotInMemory`] where a page is wanted that is not; [`Error::HeadTooLarge`]; those of what it is given.
 pub(in crate::engine) fn fit(
     head: Head,
+    exempt: bool,
     sizes: &Sizes,
     open: &OpenPage<'_>,
     make: &mut MakePart<'_>,
@@ -84,6 +85,11 @@ pub(in crate::engine) fn fit(
     fitted.set(&state, &versions)?;
     if fitted.content.len() + OVERHEAD > sizes.head && versions.inline().len() > 1 {
         let (pages, obsolete) = page_out(&versions, sizes, open, make)?;
+        if pages.len() > sizes.pages && !exempt {
+            let size = pages.iter().map(|page| page.bytes as usize).sum();
+            let limit = sizes.pages.saturating_mul(sizes.page) / 2;
+            return Err(Error::HeadTooLarge { size, limit });
+        }
         versions = versions.paged_out(pages);
         fitted.obsolete = obsolete;
         fitted.set(&state, &versions)?;
@@ -158,11 +164,6 @@ fn page_out(
         }
         pages.push(make_page(&merged.into_entries(), make)?);
         obsolete.extend(merging);
-    }
-    if pages.len() > sizes.pages {
-        let size = pages.iter().map(|page| page.bytes as usize).sum();
-        let limit = sizes.pages.saturating_mul(sizes.page) / 2;
-        return Err(Error::HeadTooLarge { size, limit });
     }
     Ok((pages, obsolete))
 }

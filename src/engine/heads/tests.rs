@@ -381,6 +381,7 @@ fn a_head_is_of_a_newer_format_only_while_it_needs_that_and_older_versions_refus
         };
         let fitted = fit(
             head_of(lengths, purges),
+            false,
             &sizes,
             &|_| panic!("no page is merged"),
             &mut |_, _| Ok(part),

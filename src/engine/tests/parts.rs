@@ -896,6 +896,97 @@ async fn a_part_that_was_on_its_way_while_its_secret_was_purged_goes_as_well() {
 }
 
 #[tokio::test]
+async fn what_is_as_large_as_it_may_be_is_still_disabled_deleted_and_purged() {
+    let store = MemoryStore::new();
+    let sizes = Sizes {
+        page: 1_024,
+        pages: 4,
+        ..SMALL
+    };
+    let quotas = Quotas { sizes, ..small() };
+    let (engine, vault) = (engine_with(&store, quotas), vault("demo"));
+    ensure(&engine, &vault).await;
+    let refused = loop {
+        if let Err(refused) = set(&engine, &vault, "a", "x").await {
+            break refused;
+        }
+    };
+    assert!(matches!(refused, Error::HeadTooLarge { .. }), "{refused:?}");
+    let made = versions(&engine, &vault, "a").await;
+    for version in made.iter().step_by(5) {
+        let mut update = update_of("a");
+        update.version = Some(*version);
+        update.attributes.enabled = Some(false);
+        ask(&engine, &vault, Operation::UpdateSecret(update))
+            .await
+            .unwrap();
+    }
+    for (at, version) in made.iter().enumerate() {
+        let read = get(&engine, &vault, "a", Some(*version)).await;
+        assert_eq!(read.err(), (at % 5 == 0).then_some(Error::SecretDisabled), "{at}");
+    }
+    delete(&engine, &vault, "a").await.unwrap();
+    recover(&engine, &vault, "a").await.unwrap();
+    assert_eq!(versions(&replica(&store).await, &vault, "a").await, made);
+    delete(&engine, &vault, "a").await.unwrap();
+    purge(&engine, &vault, "a").await.unwrap();
+    let (records, _) = store.list().await.unwrap();
+    assert_eq!(records.len(), 2, "the vault, and the receipt");
+}
+
+#[tokio::test]
+async fn pages_that_are_merged_again_and_again_are_not_taken_for_lost() {
+    let quotas = Quotas {
+        sizes: Sizes {
+            page: Sizes::default().page,
+            ..paging().sizes
+        },
+        ..Quotas::default()
+    };
+    let store = Shaky::new(1, Mood::Calm);
+    let (writer, vault) = (engine_with(&store.inner, quotas), vault("demo"));
+    ensure(&writer, &vault).await;
+    let first = set(&writer, &vault, "a", "one").await.unwrap();
+    set(&writer, &vault, "a", "two").await.unwrap();
+    // It knows heads only, and asks the store for each page.
+    let late = engine_with(&store, quotas);
+    for kind in [RecordType::Vault, RecordType::Object] {
+        for record in of_kind(&store.inner, kind).await {
+            late.apply(&crate::store::StoreEvent::Put(record));
+        }
+    }
+    let head = || async { of_kind(&store.inner, RecordType::Object).await.remove(0) };
+    let mut reading = Box::pin(tokio::task::unconstrained(get(&late, &vault, "a", Some(first))));
+    // Whenever it asks and has the newest head, all pages that this names are merged before it gets an answer.
+    let (mut asked, mut due) = (0, vec![600, 70, 10]);
+    let told = loop {
+        if let Some(told) = reading.as_mut().now_or_never() {
+            break told;
+        }
+        let (head, gets) = (head().await, store.gets.load(Ordering::Relaxed));
+        let newest = late.index.load().stamp(&head.name) == Some(&head.stamp);
+        if gets > asked
+            && newest
+            && let Some(sets) = due.pop()
+        {
+            let before = of_kind(&store.inner, RecordType::Page).await;
+            for i in 0..sets {
+                set(&writer, &vault, "a", &i.to_string()).await.unwrap();
+            }
+            let after = of_kind(&store.inner, RecordType::Page).await;
+            let kept = after
+                .iter()
+                .any(|page| before.iter().any(|other| other.name == page.name));
+            assert!(!kept, "all pages were merged");
+        }
+        asked = gets;
+    };
+    assert!(due.is_empty(), "{due:?}");
+    assert_eq!(text(&told.unwrap()), "one");
+    assert_eq!(late.damaged_records(), 0);
+}
+
+#[tokio::test]
 async fn parts_count_against_the_quotas() {
     let quotas = Quotas {
         vault: Usage {
