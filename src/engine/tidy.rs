@@ -119,7 +119,7 @@ impl Engine {
     }
 
     /// Parts that no head in memory names.
-    async fn unnamed_parts(&self) -> Result<BTreeSet<RecordName>, Error> {
+    pub(super) async fn unnamed_parts(&self) -> Result<BTreeSet<RecordName>, Error> {
         let (snapshot, seals) = (self.index.load_full(), Arc::clone(&self.seals));
         let look = move || at_first_sight(&snapshot, &seals);
         let (mut unnamed, with_pages) = self.aside.run(look).await??;

@@ -370,7 +370,7 @@ pub(in crate::engine) enum Life {
 }
 
 /// What is stored in the end.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(in crate::engine) struct Stored {
     pub(in crate::engine) life: Life,
     /// In their order.

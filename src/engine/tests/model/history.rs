@@ -51,6 +51,7 @@ pub(super) struct Call {
 pub(super) struct History {
     pub(super) calls: Vec<Call>,
     pub(super) writes: usize,
+    pub(super) collected: usize,
     pub(super) stored: BTreeMap<&'static str, Stored>,
 }
 

@@ -1,12 +1,15 @@
 //! The model test: writers on two replicas whose memory lags, over a store that loses answers, against what a user may rely on.
 //! Each schedule follows from its seed: who runs next, what the store does, who is cut off, when a replica hears of a change,
-//! lists anew or is killed.
+//! lists anew or is killed, and when one looks for what nobody names: a step is five minutes to it, so that writers stand still
+//! for longer than anybody waits.
 
 mod history;
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
@@ -15,7 +18,7 @@ use crate::engine::tests::parts::SMALL;
 use crate::engine::tests::shaky::{Dice, Mood, Shaky};
 use crate::engine::tests::support::*;
 use crate::engine::{Engine, Error, Quotas, Sizes};
-use crate::model::{Operation, Reply, VaultEntry, Version};
+use crate::model::{Moment, Operation, Reply, VaultEntry, Version};
 use crate::store::{Record, SealedStore as _, StoreError, StoreEvent};
 
 use history::{Call, History, Outcome, What};
@@ -48,6 +51,7 @@ fn no_acknowledged_version_is_lost_doubled_or_out_of_order_whatever_the_store_do
         enough(|told| told.tried_again) && enough(|told| told.repeated),
         "{told:?}"
     );
+    assert!(enough(|told| told.collected), "{told:?}");
     assert!(
         enough(|told| told.recoveries) && enough(|told| told.purges) && enough(|told| told.new_lives),
         "{told:?}"
@@ -82,6 +86,8 @@ struct Told {
     tried_again: usize,
     /// Changes that were asked for more than once, and done in the end.
     repeated: usize,
+    /// Parts that a replica removed because nobody named them.
+    collected: usize,
 }
 
 impl Told {
@@ -105,11 +111,13 @@ impl Told {
             .filter(|call| call.repeated > 0 && matches!(call.outcome, Outcome::Done(_)))
             .count();
         self.new_lives += history.new_lives();
+        self.collected += history.collected;
         self.tried_again += history.writes.saturating_sub(history.changes());
     }
 }
 
 type Running = Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send>>;
+type Tidying = Pin<Box<dyn Future<Output = Result<usize, Error>> + Send>>;
 
 struct Replica {
     engine: Arc<Engine>,
@@ -149,6 +157,9 @@ struct Schedule {
     vault: Arc<VaultEntry>,
     replicas: Vec<Replica>,
     running: Vec<Option<(Call, Running)>>,
+    /// Which replica looks for what nobody names.
+    tidying: Option<(usize, Tidying)>,
+    start: Instant,
     /// What is to be asked again, by clients that heard nothing.
     repeats: Vec<Call>,
     history: History,
@@ -170,6 +181,8 @@ impl Schedule {
             vault,
             replicas,
             running: (0..WRITERS).map(|_| None).collect(),
+            tidying: None,
+            start: Instant::now(),
             repeats: Vec::new(),
             history: History::default(),
             step: 0,
@@ -180,8 +193,9 @@ impl Schedule {
         while self.step < STEPS {
             self.step += 1;
             match self.dice.below(100) {
-                0..65 => self.advance_a_writer(),
-                65..85 => self.tell_a_replica(),
+                0..62 => self.advance_a_writer(),
+                62..70 => self.advance_tidying(),
+                70..85 => self.tell_a_replica(),
                 85..91 => {
                     let choice = self.dice.below(100);
                     self.store.land(choice);
@@ -208,6 +222,31 @@ impl Schedule {
         match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Pending => self.running[writer] = Some((call, future)),
             Poll::Ready(result) => self.end(call, outcome(result)),
+        }
+    }
+
+    fn advance_tidying(&mut self) {
+        let (at, mut future) = match self.tidying.take() {
+            Some(tidying) => tidying,
+            None => {
+                let at = self.dice.below(self.replicas.len());
+                let now = self.minutes(5 * self.step as u64);
+                (at, tidy(&self.replicas[at].engine, now))
+            }
+        };
+        for _ in 0..=self.dice.below(5) {
+            if let Poll::Ready(removed) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                self.history.collected += removed.unwrap_or_default();
+                return;
+            }
+        }
+        self.tidying = Some((at, future));
+    }
+
+    fn minutes(&self, minutes: u64) -> Moment {
+        Moment {
+            monotonic: self.start + Duration::from_mins(minutes),
+            ..at(1000)
         }
     }
 
@@ -358,6 +397,7 @@ impl Schedule {
                 self.end(call, Outcome::Unclear);
             }
         }
+        self.tidying.take_if(|(tidying, _)| *tidying == at);
         self.replicas[at] = Replica::start(&self.store);
     }
 
@@ -367,6 +407,7 @@ impl Schedule {
                 self.end(call, Outcome::Unclear);
             }
         }
+        self.tidying = None;
         self.history.calls.append(&mut self.repeats);
         while self.store.land(0) {}
         self.store.set_mood(Mood::Calm);
@@ -378,8 +419,43 @@ impl Schedule {
                 .stored
                 .insert(secret, stored(&replica.engine, &self.vault, secret));
         }
+        self.check_that_nothing_is_left(&replica.engine);
         self.history
     }
+
+    /// With every purge ended and nobody at work, ten minutes later there is no part that nobody names, and all else is there.
+    fn check_that_nothing_is_left(&self, engine: &Arc<Engine>) {
+        for (secret, _) in self.purging() {
+            drive(purge(engine, &self.vault, secret)).unwrap();
+        }
+        for minutes in [0, 10] {
+            drive(tidy(engine, self.minutes(minutes))).unwrap();
+        }
+        let restarted = Replica::start(&self.store);
+        assert_eq!(drive(restarted.engine.unnamed_parts()), Ok(BTreeSet::new()));
+        for (secret, before) in &self.history.stored {
+            let after = stored(&restarted.engine, &self.vault, secret);
+            if before.life == Life::Purging {
+                assert_eq!(after, Stored::default(), "{secret}");
+            } else {
+                assert_eq!(after, *before, "{secret}");
+            }
+        }
+    }
+
+    fn purging(&self) -> impl Iterator<Item = (&'static str, &Stored)> {
+        let stored = self
+            .history
+            .stored
+            .iter()
+            .map(|(secret, stored)| (*secret, stored));
+        stored.filter(|(_, stored)| stored.life == Life::Purging)
+    }
+}
+
+fn tidy(engine: &Arc<Engine>, now: Moment) -> Tidying {
+    let engine = Arc::clone(engine);
+    Box::pin(async move { engine.tidy(now).await })
 }
 
 fn outcome(result: Result<Reply, Error>) -> Outcome {
@@ -388,7 +464,9 @@ fn outcome(result: Result<Reply, Error>) -> Outcome {
         Ok(Reply::Deleted(deleted)) => Outcome::Done(Some(deleted.secret.version)),
         Ok(Reply::Purged) => Outcome::Done(None),
         Ok(reply) => panic!("{reply:?}"),
-        Err(Error::Contention | Error::Store(StoreError::Unavailable)) => Outcome::NotDone,
+        Err(Error::Contention | Error::NotInMemory { .. } | Error::Store(StoreError::Unavailable)) => {
+            Outcome::NotDone
+        }
         Err(Error::OutcomeUnknown | Error::PurgeUnfinished) => Outcome::Unclear,
         Err(refusal) => Outcome::Refused(refusal),
     }
