@@ -173,8 +173,11 @@ impl Versions {
             return (Paged::default(), &self.pages);
         };
         let same = self.pages.iter().zip(&known.pages).take_while(|(a, b)| a == b);
-        let rest = self.pages.get(same.count()..).unwrap_or_default();
-        (Paged::clone(&known.older), rest)
+        match self.pages.get(same.count()..) {
+            // Pages are added, or merged into one that is added: what has fewer and no other is not what followed.
+            Some([]) | None if known.pages.len() > self.pages.len() => (Paged::default(), &self.pages),
+            rest => (Paged::clone(&known.older), rest.unwrap_or_default()),
+        }
     }
 
     /// The same with one version more, or with one changed.
@@ -348,6 +351,39 @@ pub(in crate::engine) mod tests {
         assert!(changed.newest().enabled);
         let longer = versions.with(entry(3));
         assert_eq!((longer.newest().order, longer.count()), (3, 3));
+    }
+
+    #[test]
+    fn what_was_known_of_earlier_pages_stays_known() {
+        let with = |pages: Vec<PageRef>| Versions::from_parts(vec![Arc::new(entry(9))], pages, 9).unwrap();
+        let learned = |pages| {
+            let mut older = Paged::default();
+            older.add((1..6).map(|order| Arc::new(entry(order))));
+            let before = with(vec![page(1, 3), page(2, 2)]).knowing(Arc::new(older));
+            let mut versions = with(pages);
+            versions.learn_from(&before);
+            versions
+        };
+        let unknown = |pages| {
+            let versions = learned(pages);
+            let (older, rest) = versions.unknown_pages();
+            let ids: Vec<u8> = rest.iter().map(|page| page.part.id[0]).collect();
+            (older.into_entries().len(), ids)
+        };
+        assert_eq!(unknown(vec![page(1, 3), page(2, 2)]), (5, vec![]));
+        assert_eq!(unknown(vec![page(1, 3), page(2, 2), page(3, 3)]), (5, vec![3]));
+        assert_eq!(
+            unknown(vec![page(1, 3), page(4, 5)]),
+            (5, vec![4]),
+            "one was merged"
+        );
+        assert_eq!(unknown(vec![page(5, 8)]), (5, vec![5]), "all were");
+        assert_eq!(unknown(vec![page(1, 3)]), (0, vec![1]), "not what followed");
+        // None of that is told before the new pages are known.
+        let told = |pages| learned(pages).get(&entry(2).id).map(|found| found.is_some());
+        assert_eq!(told(vec![page(1, 3), page(2, 2)]), Ok(true));
+        let unknown = Err(Error::NotInMemory { part: None });
+        assert_eq!(told(vec![page(1, 3), page(4, 5)]), unknown);
     }
 
     /// A list of ten thousand is entered anywhere.
