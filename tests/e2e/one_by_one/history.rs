@@ -51,7 +51,7 @@ class Client:
         op = Op(self.number, self.replica, verb, name, value, begin, time.monotonic(), status, version, found)
         history.append(op)
         if status not in (None, 200, 204, 404, 409):
-            failures[status] += 1
+            failures[f"{status} {json.loads(text)['error']['message'][:120]}"] += 1
             time.sleep(0.02)
         return op
     def get(self, name):
