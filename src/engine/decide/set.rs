@@ -155,5 +155,6 @@ pub(super) fn new_head(name: &ObjectName, context: &Context) -> Head {
         requests: DoneRequests::default(),
         secret: None,
         purged: Vec::new(),
+        purged_before: 0,
     }
 }

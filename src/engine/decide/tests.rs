@@ -376,20 +376,19 @@ fn receipts_are_kept_for_a_day_and_not_without_end() {
         let free = written(end_purge(Some(&purging), &context));
         head = written(set(Some(&free), &set_of("a"), &context, &seal));
     }
-    assert_eq!(head.purged.len(), 16);
+    assert_eq!((head.purged.len(), head.purged_before), (16, 24));
     assert_eq!(head.purged.last().unwrap().at, UnixSeconds(1039));
     let at = |now| {
         let context = Context {
             now: UnixSeconds(now),
             ..context(9)
         };
-        written(update(Some(&head), &update_of(None), &context))
-            .purged
-            .len()
+        let head = written(update(Some(&head), &update_of(None), &context));
+        (head.purged.len(), head.purged_before)
     };
     assert_eq!(
-        (at(1024 + 86_399), at(1024 + 86_400), at(1039 + 86_400)),
-        (16, 15, 0)
+        [at(1024 + 86_399), at(1024 + 86_400), at(1039 + 86_400)],
+        [(16, 24), (15, 25), (0, 40)]
     );
 }
 

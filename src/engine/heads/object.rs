@@ -25,6 +25,8 @@ pub(in crate::engine) struct Head {
     pub(in crate::engine) secret: Option<SecretState>,
     /// Lives of the name that were purged lately, oldest first: who saw one of them may take what followed it for good.
     pub(in crate::engine) purged: Vec<PurgedLife>,
+    /// How many lives were purged before those: who saw one of these may take what followed it too.
+    pub(in crate::engine) purged_before: u64,
 }
 
 /// A life of a name that was ended by a purge.
@@ -128,11 +130,14 @@ impl Head {
         });
         let first = self.purged.len().saturating_sub(RECEIPTS);
         self.purged.drain(..first);
+        self.purged_before += first as u64;
     }
 
     /// Forgets purges of which nobody needs to be told any more.
     pub(in crate::engine) fn forget_purges(&mut self, now: UnixSeconds) {
+        let before = self.purged.len();
         self.purged.retain(|life| now < life.at.plus(RECEIPT_SECONDS));
+        self.purged_before += (before - self.purged.len()) as u64;
     }
 
     /// Whether it names records of its own.

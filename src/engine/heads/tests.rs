@@ -105,10 +105,11 @@ prop_compose! {
         writes in write_ids(),
         secret in option::of(secret()),
         purged in vec((any::<[u8; 16]>(), seconds()), 0..4),
+        purged_before: u64,
         requests in requests(),
     ) -> Head {
         let purged = purged.into_iter().map(|(incarnation, at)| PurgedLife { incarnation, at }).collect();
-        Head { format, name: ObjectName::parse(&name).unwrap(), incarnation, rev, writes, requests, secret, purged }
+        Head { format, name: ObjectName::parse(&name).unwrap(), incarnation, rev, writes, requests, secret, purged, purged_before }
     }
 }
 
@@ -251,6 +252,7 @@ fn a_head_of_the_first_format_stays_readable() {
         requests: DoneRequests::default(),
         secret: Some(secret),
         purged: Vec::new(),
+        purged_before: 0,
     };
     let first = "a6000101624462025002020202020202020202020202020202030104815003030303030303030303030303030303\
                  05a10081a90050010101010101010101010101010101010101\
@@ -353,6 +355,7 @@ fn head_of(lengths: &[usize], purges: usize) -> Head {
         requests: DoneRequests::default(),
         secret,
         purged: vec![purged; purges],
+        purged_before: 0,
     }
 }
 

@@ -56,6 +56,9 @@ struct WireHead<'a> {
     /// The lowest format number that a reader must know; none: any.
     #[n(8)]
     readers: Option<u32>,
+    /// A writer that loses it loses no more than the receipts of lives long gone.
+    #[n(9)]
+    purged_before: Option<u64>,
 }
 
 /// What a head of whatever format says first.
@@ -249,6 +252,7 @@ pub(super) fn encode_head(head: &Head) -> Result<Vec<u8>, Error> {
         purged: (!head.purged.is_empty()).then(|| head.purged.iter().map(wire_purged).collect()),
         requests: (head.requests.iter().len() > 0).then(|| head.requests.iter().map(wire_request).collect()),
         readers: has_parts.then_some(FORMAT_OF_PARTS),
+        purged_before: (head.purged_before > 0).then_some(head.purged_before),
     })
 }
 
@@ -324,6 +328,7 @@ pub(super) fn decode_head(bytes: &[u8]) -> Result<Head, DecodeError> {
         secret: wire.secret.map(read_secret).transpose()?,
         purged: wire.purged.iter().flatten().map(read_purged).collect(),
         requests: read_requests(wire.requests.as_deref()),
+        purged_before: wire.purged_before.unwrap_or_default(),
     })
 }
 

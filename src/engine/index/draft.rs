@@ -82,6 +82,8 @@ struct Life<'a> {
     newest: Option<WriteId>,
     /// Lives of the name that were purged, as far as this state is their receipt.
     purged: &'a [PurgedLife],
+    /// How many were purged before those.
+    purged_before: u64,
     /// Whether it is a receipt and nothing else, which is removed once it is old.
     over: bool,
 }
@@ -93,6 +95,7 @@ impl<'a> Life<'a> {
             rev: head.rev,
             newest: head.writes.newest(),
             purged: &[],
+            purged_before: 0,
             over: false,
         }
     }
@@ -103,12 +106,25 @@ impl<'a> Life<'a> {
             rev: head.rev,
             newest: head.writes.newest(),
             purged: &head.purged,
+            purged_before: head.purged_before,
             over: head.is_free(),
         }
     }
 
     fn knows_purge_of(&self, life: Incarnation) -> bool {
         self.purged.iter().any(|purged| purged.incarnation == life)
+    }
+
+    /// The how manieth life of its record this is.
+    fn number(&self) -> u64 {
+        let purged = self.purged_before.saturating_add(self.purged.len() as u64);
+        purged.saturating_sub(u64::from(self.over))
+    }
+
+    /// Whether that life's purge is among those that are counted and no longer listed: so it is for whoever saw it and nothing
+    /// since.
+    fn counts_purge_of(&self, life: &Life<'_>) -> bool {
+        life.number() < self.purged_before
     }
 }
 
@@ -129,7 +145,10 @@ fn judge(seen: (&Stamp, Life<'_>), stamp: &Stamp, life: Life<'_>) -> Verdict {
     } else if made_anew && life.incarnation != seen.incarnation && !seen.knows_purge_of(life.incarnation) {
         // The old receipt was removed, and the name begins again.
         Verdict::Follows
-    } else if life.incarnation != seen.incarnation && !life.knows_purge_of(seen.incarnation) {
+    } else if life.incarnation != seen.incarnation
+        && !life.knows_purge_of(seen.incarnation)
+        && !life.counts_purge_of(&seen)
+    {
         Verdict::Refused(Damage::Replaced)
     } else if life.rev > seen.rev || (life.rev == seen.rev && life.newest == seen.newest) {
         Verdict::Follows
@@ -642,7 +661,27 @@ mod tests {
             rev,
             newest: Some(WriteId([write; 16])),
             purged: &[],
+            purged_before: 0,
             over: false,
+        }
+    }
+
+    fn with<'a>(life: Life<'a>, purged: &'a [PurgedLife]) -> Life<'a> {
+        Life { purged, ..life }
+    }
+
+    fn over<'a>(life: Life<'a>, purged: &'a [PurgedLife]) -> Life<'a> {
+        Life {
+            over: true,
+            purged,
+            ..life
+        }
+    }
+
+    fn after(purged_before: u64, life: Life<'_>) -> Life<'_> {
+        Life {
+            purged_before,
+            ..life
         }
     }
 
@@ -682,12 +721,6 @@ mod tests {
             at: crate::model::UnixSeconds(0),
         };
         let (purged_1, purged_both) = ([one(1)], [one(1), one(2)]);
-        let with = |life: Life<'static>, purged| Life { purged, ..life };
-        let over = |life: Life<'static>, purged| Life {
-            over: true,
-            purged,
-            ..life
-        };
         // What was seen (under UID "a" at revision 10), what comes at 11 under which UID, and what of it.
         let cases = [
             (
@@ -717,6 +750,27 @@ mod tests {
                 "a",
                 with(life(3, 9, 9), &purged_1),
                 REFUSED(Damage::Replaced),
+            ),
+            (
+                "a life whose receipt is counted and no longer listed",
+                with(life(7, 30, 5), &purged_both),
+                "a",
+                after(9, with(life(9, 90, 9), &purged_both)),
+                Verdict::Follows,
+            ),
+            (
+                "a life that would have to be listed",
+                after(9, with(life(7, 30, 5), &purged_1)),
+                "a",
+                after(9, with(life(9, 90, 9), &purged_both)),
+                REFUSED(Damage::Replaced),
+            ),
+            (
+                "a life that went back, whatever is counted",
+                life(7, 91, 5),
+                "a",
+                after(9, with(life(9, 90, 9), &purged_both)),
+                REFUSED(Damage::RolledBack),
             ),
             (
                 "after the receipt, in place",

@@ -180,7 +180,7 @@ fn no_reference_of_his_reaches_beyond_his_namespace() {
         ] {
             let refused = crime.apply(&resource(kind, "abc", &rest)).refused();
             assert!(
-                refused.contains("is invalid: spec.vaultRef"),
+                refused.contains("is invalid") && refused.contains("spec.vaultRef"),
                 "{kind} {vault}: {refused}"
             );
         }
