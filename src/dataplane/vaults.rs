@@ -152,6 +152,18 @@ enum First {
     Working(BoxFuture<'static, Result<Bytes, Failed>>),
 }
 
+/// How far a request is at once.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one, and does not live long"
+)]
+enum Start {
+    /// Begun.
+    Begun(Begun, Asked),
+    /// It waits for its body, or for who asks: none where the connection does not remember them.
+    Waits(Option<Admitted>),
+}
+
 /// A fault, and the address that it concerns, once that is known.
 type Failed = (Fault, Option<Address>);
 
@@ -177,12 +189,12 @@ impl VaultFace {
             }
         };
         let begun = match self.begin(visitor, &parts, &address, id) {
-            Ok(Some(begun)) => begun,
-            Ok(None) => {
+            Ok(Start::Begun(begun, asked)) => (begun, asked),
+            Ok(Start::Waits(admitted)) => {
                 let (face, visitor, id) = (Arc::clone(self), Arc::clone(visitor), id.to_owned());
                 return First::Working(
                     async move {
-                        let responded = face.respond(&visitor, parts, body, &address, &id).await;
+                        let responded = face.respond(&visitor, admitted, parts, body, &address, &id).await;
                         responded.map_err(|fault| (fault, Some(address)))
                     }
                     .boxed(),
@@ -213,40 +225,43 @@ impl VaultFace {
         }
     }
 
-    /// Begins what needs neither a body nor anything of a caller whom the connection does not remember. None for the rest.
+    /// Begins what needs neither a body nor anything of a caller whom the connection does not remember.
     fn begin(
         &self,
         visitor: &Visitor<Memory>,
         parts: &Parts,
         address: &Address,
         id: &str,
-    ) -> Result<Option<(Begun, Asked)>, Fault> {
+    ) -> Result<Start, Fault> {
         let vault = visitor.memory.vault.as_ref().ok_or(BadHost::Misdirected)?;
         let Some(admitted) = self
             .gate
             .recall(&visitor.memory.gate, head::bearer(&parts.headers))
         else {
-            return Ok(None);
+            return Ok(Start::Waits(None));
         };
         let admitted = admitted?;
         visitor.pulse.know();
         let (target, asked) = Asked::read(parts)?;
         let Some(operation) = without_body(target, &asked.query)? else {
-            return Ok(None);
+            return Ok(Start::Waits(Some(admitted)));
         };
         let request = request(vault, operation, parts, address, id, &asked);
-        Ok(Some((self.gate.begin(&admitted, request), asked)))
+        Ok(Start::Begun(self.gate.begin(&admitted, request), asked))
     }
 
     async fn respond(
         &self,
         visitor: &Visitor<Memory>,
+        admitted: Option<Admitted>,
         parts: Parts,
         mut body: Incoming,
         address: &Address,
         id: &str,
     ) -> Result<Bytes, Fault> {
-        let responded = self.respond_to(visitor, &parts, &mut body, address, id).await;
+        let responded = self
+            .respond_to(visitor, admitted, &parts, &mut body, address, id)
+            .await;
         discard(parts.version, body);
         responded
     }
@@ -254,6 +269,7 @@ impl VaultFace {
     async fn respond_to(
         &self,
         visitor: &Visitor<Memory>,
+        admitted: Option<Admitted>,
         parts: &Parts,
         body: &mut Incoming,
         address: &Address,
@@ -262,9 +278,14 @@ impl VaultFace {
         let vault = visitor.memory.vault.as_ref().ok_or(BadHost::Misdirected)?;
         // Who asks comes before everything else that may be wrong: an SDK's first request has no token, no body and
         // sometimes no more than a path, and must be challenged.
-        let token = head::bearer(&parts.headers);
-        let admitted = timeout(self.patience, self.gate.admit(&visitor.memory.gate, token)).await;
-        let admitted = admitted.map_err(|_| Fault::NO_ANSWER)??;
+        let admitted = match admitted {
+            Some(admitted) => admitted,
+            None => {
+                let token = head::bearer(&parts.headers);
+                let admitted = timeout(self.patience, self.gate.admit(&visitor.memory.gate, token)).await;
+                admitted.map_err(|_| Fault::NO_ANSWER)??
+            }
+        };
         visitor.pulse.know();
 
         let (target, asked) = Asked::read(parts)?;

@@ -122,6 +122,36 @@ async fn one_caller_who_floods_holds_up_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn each_request_of_a_connection_is_counted_once_with_a_body_or_without() {
+    let rates = Rates {
+        address: 21,
+        caller: 20,
+        ..Rates::NONE
+    };
+    let (rig, _) = rig(rates, Duration::ZERO).await;
+    let (host, writer) = (rig.host(), rig.token("writer"));
+    let mut connection = rig.connect().await;
+    let mut statuses = Vec::new();
+    for _ in 0..11 {
+        let put = request(
+            "PUT",
+            "/secrets/a?api-version=7.4",
+            &host,
+            Some(&writer),
+            br#"{"value":"x"}"#,
+        );
+        let get = request("GET", "/secrets/a?api-version=7.4", &host, Some(&writer), b"");
+        for bytes in [put, get] {
+            let answer = connection.ask(&bytes).await.unwrap();
+            statuses.push((answer.status, throttled(&answer, "CallerRequestLimitReached")));
+        }
+    }
+    let expected = [vec![(200, false); 20], vec![(429, true), (429, false)]].concat();
+    assert_eq!(statuses, expected, "the caller's share, and then the address's");
+    rig.dev.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_vaults_share_is_spent_by_those_who_may_do_something_there_and_by_kind() {
     let rates = Rates {
         vault: 40,
