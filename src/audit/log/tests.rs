@@ -308,17 +308,19 @@ async fn a_real_full_disk_fails_closed_keeps_its_promises_and_heals() {
     }
     assert!(refused > 1_000, "{refused}");
     // A read's line is shorter: a few more fit into what is left, and not one takes what was promised.
-    let mut reads = 0;
-    loop {
+    // (A memory file system counts its pages for each processor, so near its end it may refuse one and take the next.)
+    let (mut reads, mut refused) = (0, 0);
+    while refused < 10 {
         let entry = log
             .open(About::default(), &permit(get("db")), now())
             .await
             .unwrap();
-        if entry.close(&good(), now()).await == Err(AuditError::Unavailable) {
-            break;
-        }
+        refused = match entry.close(&good(), now()).await {
+            Ok(()) => 0,
+            Err(AuditError::Unavailable) => refused + 1,
+        };
         reads += 1;
-        assert!(reads < 100, "a full disk takes one read after the other");
+        assert!(reads < 200, "a full disk takes one read after the other");
     }
     // Nor does it count as healed because there is nothing to write for a while.
     for _ in 0..12 {
