@@ -80,8 +80,8 @@ stop_private_engine() {
 		[ "$(basename "$(readlink "/proc/$pid/exe" 2>/dev/null)")" = containerd ]; then
 		kill -9 "$pid"
 	fi
-	# Deepest first.
-	awk -v a="$PRIVATE_RUN/" -v b="$PRIVATE_DATA/" 'index($5, a) == 1 || index($5, b) == 1 { print $5 }' /proc/self/mountinfo |
+	# Deepest first. The engine mounts its own folder on itself, too.
+	awk -v a="$PRIVATE_RUN/" -v b="$PRIVATE_DATA/" 'index($5 "/", a) == 1 || index($5 "/", b) == 1 { print $5 }' /proc/self/mountinfo |
 		sort -r | while read -r mount; do umount -l "$mount"; done
 	rm -rf --one-file-system "$PRIVATE_RUN"
 	# What an engine makes wherever its own folders are: only what is empty is removed.
