@@ -7,8 +7,9 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 source "$REPO/hack/lib/rust.sh"
 need_rust
 client=$("$REPO/hack/e2e-image.sh")
-# At trace level, so that the search for leaked values sees all that could ever be logged.
-"$REPO/hack/deploy.sh" --set logLevel=trace
+# At trace level, so that the search for leaked values sees all that could ever be logged. Each test has vaults of its own
+# that go when it ends.
+"$REPO/hack/deploy.sh" --set logLevel=trace --set vaultDeletionsPerHour=1000
 "$REPO/hack/load.sh" "$client"
 eval "$("$REPO/hack/env.sh")"
 export STRONGROOM_E2E_IMAGE=$client

@@ -103,6 +103,9 @@ pub struct Serve {
     /// The cluster's DNS domain.
     #[arg(long, env = "STRONGROOM_CLUSTER_DOMAIN", default_value = "cluster.local")]
     pub cluster_domain: String,
+    /// This pod's name: its identity in the leader election.
+    #[arg(long, env = "STRONGROOM_POD_NAME")]
+    pub pod_name: String,
     /// The one audience of workload tokens.
     #[arg(long, env = "STRONGROOM_WORKLOAD_AUDIENCE", default_value = "strongroom.dev")]
     pub workload_audience: String,
@@ -144,6 +147,9 @@ pub struct Serve {
     /// How much may be asked for.
     #[command(flatten)]
     pub rates: Rates,
+    /// Vaults without a Vault that are deleted within an hour, at least; a tenth of all may be in any case. The others wait.
+    #[arg(long, env = "STRONGROOM_VAULT_DELETIONS_PER_HOUR", default_value_t = 3)]
+    pub vault_deletions_per_hour: usize,
     /// Address of the vaults' listener.
     #[arg(long, env = "STRONGROOM_VAULT_LISTEN", default_value = "0.0.0.0:8443")]
     pub vault_listen: SocketAddr,

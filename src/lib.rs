@@ -1,6 +1,7 @@
 //! Strongroom: Azure Key Vault for any Kubernetes cluster.
 pub mod audit;
 pub mod client;
+pub mod clock;
 pub mod cluster;
 pub mod compile;
 pub mod config;

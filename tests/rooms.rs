@@ -34,6 +34,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
+    ("clock", &["model", "gate", "telemetry"]),
     ("tls", &["model", "crypto", "store"]),
     (
         "compile",
@@ -227,6 +228,16 @@ fn crates_with_a_home_are_named_only_there() {
         "\n{}",
         wrong.into_iter().collect::<Vec<_>>().join("\n")
     );
+}
+
+#[test]
+fn the_clocks_way_through_the_gate_is_taken_by_the_clock_alone() {
+    let rooms: BTreeSet<_> = sources()
+        .into_iter()
+        .filter(|source| source.code.iter().any(|(_, line)| line.contains("admit_clock(")))
+        .map(|source| source.room)
+        .collect();
+    assert_eq!(rooms, BTreeSet::from(["clock".to_owned(), "gate".to_owned()]));
 }
 
 #[test]

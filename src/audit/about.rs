@@ -79,7 +79,10 @@ impl Asked {
             | Operation::RestoreSecret { .. }
             | Operation::EnsureVault(_)
             | Operation::EnsureGeneratedSecret(_)
-            | Operation::DeleteOwned(_) => None,
+            | Operation::DeleteOwned(_)
+            | Operation::DeleteVault(_)
+            | Operation::PurgeVault(_)
+            | Operation::PurgeDueSecret { .. } => None,
         };
         Self {
             operation: operation.name(),

@@ -246,6 +246,7 @@ fn write_claim(line: &mut Members<'_>, caller: &Caller) {
             line.text(key!("appid"), &["system:serviceaccount:", namespace, ":", name]);
         }
         Caller::Operator => line.text(key!("appid"), &["strongroom:operate"]),
+        Caller::Clock => line.text(key!("appid"), &["strongroom:clock"]),
     }
 }
 

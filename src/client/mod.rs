@@ -19,10 +19,10 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use zeroize::Zeroizing;
 
-use crate::model::Kind;
+use crate::model::{Kind, Lifecycle};
 use crate::wire::{
-    Action, ActionRefusal, ActionReply, InvalidAction, InvalidFrame, MAX_ACTION_BYTES, NodeFrame, Open,
-    PROJECTION_PATH, SUMMARIES_PATH, encode,
+    Action, ActionRefusal, ActionReply, InvalidAction, InvalidFrame, LIFECYCLE_PATH, MAX_ACTION_BYTES,
+    MAX_LIFECYCLE_BYTES, NodeFrame, Open, PROJECTION_PATH, SUMMARIES_PATH, encode, read_lifecycle,
 };
 
 use connection::Connections;
@@ -155,7 +155,7 @@ impl Client {
         let answer = self
             .send(Method::POST, action.path(), || RequestBody::whole(body.clone()))
             .await?;
-        let body = collect(answer).await?;
+        let body = collect(answer, MAX_ACTION_BYTES).await?;
         serde_json::from_slice(&body).map_err(|_| ClientError::Answer)
     }
 
@@ -168,6 +168,18 @@ impl Client {
             .send(Method::GET, SUMMARIES_PATH, || RequestBody::whole(Bytes::new()))
             .await?;
         Ok(Summaries::new(answer))
+    }
+
+    /// What becomes of vaults whose resources are gone.
+    ///
+    /// # Errors
+    /// As [`Client::act`]; [`Kind::NotFound`] where `serve` is of a release that does not tell.
+    pub async fn lifecycle(&self) -> Result<Lifecycle, ClientError> {
+        let answer = self
+            .send(Method::GET, LIFECYCLE_PATH, || RequestBody::whole(Bytes::new()))
+            .await?;
+        let body = collect(answer, MAX_LIFECYCLE_BYTES).await?;
+        read_lifecycle(&body).map_err(|_| ClientError::Answer)
     }
 
     /// Opens the stream of one mounted volume. It lives until either half is dropped, the token ends or `serve` ends it.
@@ -238,8 +250,8 @@ impl Client {
     }
 }
 
-async fn collect(body: Incoming) -> Result<Bytes, ClientError> {
-    let whole = tokio::time::timeout(ANSWER_TIMEOUT, Limited::new(body, MAX_ACTION_BYTES).collect()).await;
+async fn collect(body: Incoming, most: usize) -> Result<Bytes, ClientError> {
+    let whole = tokio::time::timeout(ANSWER_TIMEOUT, Limited::new(body, most).collect()).await;
     let whole = whole.map_err(|_| ClientError::TimedOut)?;
     whole
         .map(http_body_util::Collected::to_bytes)
@@ -250,7 +262,10 @@ async fn collect(body: Incoming) -> Result<Bytes, ClientError> {
 }
 
 async fn refusal(body: Incoming) -> ClientError {
-    match collect(body).await.map(|body| serde_json::from_slice(&body)) {
+    match collect(body, MAX_ACTION_BYTES)
+        .await
+        .map(|body| serde_json::from_slice(&body))
+    {
         Ok(Ok(ActionRefusal { kind, message })) => ClientError::Refused { kind, message },
         Ok(Err(_)) => ClientError::Answer,
         Err(error) => error,

@@ -299,6 +299,9 @@ pub(crate) const JSON: &str = "application/json";
 /// Of one object, its metadata alone.
 pub(crate) const METADATA: &str =
     "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
+/// Of a list, its objects' metadata alone.
+pub(crate) const LIST_METADATA: &str =
+    "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
 /// Server-side apply. JSON is YAML.
 pub(crate) const APPLY: &str = "application/apply-patch+yaml";
 

@@ -52,14 +52,22 @@ pub async fn watch_clock(api: Api, clock: Clock, world: Arc<Shared>) {
 /// [`ApiError`] when the API server does not tell its time.
 pub async fn clock_off(api: &Api, clock: &Clock) -> Result<bool, ApiError> {
     let asked = clock.now().wall;
-    let headers = api.headers(Ask::get("/version")).await?;
+    let theirs = server_time(api).await?;
     let answered = clock.now().wall;
-    let theirs = headers
+    Ok(skew(theirs, asked, answered) > MAX_SKEW_SECONDS)
+}
+
+/// What time it is by the API server's clock.
+///
+/// # Errors
+/// [`ApiError`] when it does not tell.
+pub(super) async fn server_time(api: &Api) -> Result<UnixSeconds, ApiError> {
+    let headers = api.headers(Ask::get("/version")).await?;
+    headers
         .get(header::DATE)
         .and_then(|date| date.to_str().ok())
         .and_then(parse_date)
-        .ok_or(ApiError::Malformed)?;
-    Ok(skew(theirs, asked, answered) > MAX_SKEW_SECONDS)
+        .ok_or(ApiError::Malformed)
 }
 
 /// An HTTP date (RFC 9110, section 5.6.7; the form that is still written).

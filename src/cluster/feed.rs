@@ -63,12 +63,9 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    const LIST_METADATA: &str =
-        "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
-
     fn list_accept(&self) -> &'static str {
         if self.metadata_only {
-            Self::LIST_METADATA
+            super::api::LIST_METADATA
         } else {
             super::api::JSON
         }

@@ -10,6 +10,7 @@
 mod api;
 mod clock_skew;
 mod declared;
+mod declared_vaults;
 mod feed;
 mod feeds;
 mod keys;
@@ -28,6 +29,7 @@ use std::time::Duration;
 
 pub use api::{Api, ApiError, Reason, Refusal};
 pub use clock_skew::{clock_off, watch_clock};
+pub use declared_vaults::declared_vaults;
 pub use feeds::{FeedsConfig, RecordSink, run_feeds};
 pub use keys::{ClusterKeys, KeysError};
 pub use lease::{Candidacy, contend};

@@ -54,6 +54,12 @@ pub enum ConditionType {
     GuardMissing,
     /// Nobody said that a copy of the root key is kept outside the cluster. There only while true.
     RootKeyNotEscrowed,
+    /// More vaults are without a `Vault` than may be deleted within an hour, so some wait. There only while true.
+    DeletionsPaused,
+    /// The date of a deleted vault has come. There only while true.
+    PurgeDue,
+    /// The purge of a deleted vault was ordered, and it is protected. There only while true.
+    PurgeRefused,
     /// The audit log lies in the data plane's pods and goes with them. There only while true.
     AuditNotDurable,
 }
@@ -73,6 +79,9 @@ impl ConditionType {
             Self::RecordsDamaged => "RecordsDamaged",
             Self::GuardMissing => "GuardMissing",
             Self::RootKeyNotEscrowed => "RootKeyNotEscrowed",
+            Self::DeletionsPaused => "DeletionsPaused",
+            Self::PurgeDue => "PurgeDue",
+            Self::PurgeRefused => "PurgeRefused",
             Self::AuditNotDurable => "AuditNotDurable",
         }
     }

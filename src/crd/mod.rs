@@ -16,6 +16,7 @@
 
 mod access_policy;
 mod condition;
+mod deleted_vault;
 mod network_rule;
 mod schema;
 mod sealed_record;
@@ -30,6 +31,7 @@ pub use access_policy::{
     Subject,
 };
 pub use condition::{Condition, ConditionType};
+pub use deleted_vault::{DeletedVault, DeletedVaultSpec, DeletedVaultStatus};
 pub use network_rule::{
     LabelRequirement, LabelSelector, NetworkRule, NetworkRuleSpec, NetworkRuleStatus, PodSelection,
 };
@@ -78,6 +80,7 @@ pub mod annotations {
 pub fn all() -> Vec<CustomResourceDefinition> {
     [
         AccessPolicy::crd(),
+        DeletedVault::crd(),
         NetworkRule::crd(),
         SealedRecord::crd(),
         Vault::crd(),
@@ -171,6 +174,7 @@ mod tests {
             names,
             [
                 "accesspolicies.strongroom.dev",
+                "deletedvaults.strongroom.dev",
                 "networkrules.strongroom.dev",
                 "sealedrecords.strongroom.dev",
                 "vaults.strongroom.dev",

@@ -102,11 +102,11 @@ pub struct NetworkStatus {
     pub bypass: String,
 }
 
-/// Soft delete: it is always on, as in Azure.
+/// Soft delete: it is always on, as in Azure, for secrets and for the vault itself (`kubectl explain deletedvault`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SoftDelete {
-    /// For how many days a deleted secret is kept: 7 to 90; 90 where it is left out. It can't be changed later; a
+    /// For how many days a deleted secret is kept, and the vault once its Vault is deleted: 7 to 90; 90 where it is left out. It can't be changed later; a
     /// Vault that is deleted and applied again goes on with the number that it had first.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 7, max = 90))]
@@ -141,7 +141,7 @@ pub struct VaultStatus {
     /// name belongs to somebody else. `SettingKept`: the spec says something that can't be changed in the vault.
     /// `NearlyFull`: a quota of stored bytes or records is used to four fifths. `RecordsDamaged`: stored records of this
     /// vault are refused, since somebody changed, moved, put back or deleted them. `GuardMissing`, `RootKeyNotEscrowed`,
-    /// `AuditNotDurable`: what concerns every vault of this cluster. These five a cluster administrator can mend; the
+    /// `AuditNotDurable`, `DeletionsPaused`: what concerns every vault of this cluster. These six a cluster administrator can mend; the
     /// message says how.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]

@@ -32,7 +32,7 @@ use crate::telemetry::Metrics;
 use crate::telemetry::metrics as labels;
 use crate::wire::{
     Action, ActionRefusal, ActionReply, DELETE_OWNED_PATH, ENSURE_GENERATED_SECRET_PATH, ENSURE_VAULT_PATH,
-    MAX_ACTION_BYTES, PROJECTION_PATH, SUMMARIES_PATH,
+    LIFECYCLE_PATH, MAX_ACTION_BYTES, PROJECTION_PATH, SUMMARIES_PATH, write_lifecycle,
 };
 
 /// What the internal listener is made of.
@@ -252,6 +252,13 @@ impl InternalFace {
                 tokio::spawn(summaries::run(context, frames));
                 Ok(Content::Stream(content))
             }
+            (&Method::GET, LIFECYCLE_PATH) => {
+                let operator = self.gate.admit_operator(connection, token).await?;
+                visitor.pulse.know();
+                let lifecycle = self.gate.lifecycle(&operator)?;
+                let told = write_lifecycle(&lifecycle).map_err(|_| Fault::INTERNAL)?;
+                Ok(Content::Whole(Some(told.into())))
+            }
             (
                 &Method::POST,
                 path @ (ENSURE_VAULT_PATH | ENSURE_GENERATED_SECRET_PATH | DELETE_OWNED_PATH),
@@ -273,6 +280,8 @@ impl InternalFace {
                     | Reply::Page(_)
                     | Reply::DeletedPage(_)
                     | Reply::Purged
+                    | Reply::VaultDeleted
+                    | Reply::NotDue
                     | Reply::Backup(_) => {
                         return Err(Fault::INTERNAL.into());
                     }

@@ -476,6 +476,8 @@ fn planned(item: &RequestedSecret, reply: Reply) -> Option<(PlannedFile, Version
         | Reply::Purged
         | Reply::Backup(_)
         | Reply::VaultReady
+        | Reply::VaultDeleted
+        | Reply::NotDue
         | Reply::Owned(_) => None,
     }
 }

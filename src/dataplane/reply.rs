@@ -57,7 +57,7 @@ pub(super) fn write(reply: &Reply, address: &Address, link: &PageLink<'_>) -> Op
         })),
         Reply::Purged => Some(Bytes::new()),
         Reply::Backup(backup) => Some(write_backup(backup)),
-        Reply::VaultReady | Reply::Owned(_) => None,
+        Reply::VaultReady | Reply::VaultDeleted | Reply::NotDue | Reply::Owned(_) => None,
     }
 }
 

@@ -153,6 +153,18 @@ pub enum Error {
         /// How much there may be.
         limit: u64,
     },
+    /// The vault is purge-protected: it goes at its date and not before.
+    #[error(
+        "The vault is purge-protected: it is purged at its scheduled date, and by nobody before that. Recover it by applying \
+         its Vault again in the same namespace."
+    )]
+    VaultPurgeProtected,
+    /// Its purge has begun, so it does not come back; its name is free once that has ended.
+    #[error("Vault {vault} is being purged; its name is free again once that has ended.")]
+    VaultIsBeingPurged {
+        /// The vault asked.
+        vault: VaultId,
+    },
     /// The vault has no head yet.
     #[error("Vault {vault} is not ready yet.")]
     VaultNotReady {
@@ -235,11 +247,14 @@ impl Error {
             Self::SecretNotFound { .. }
             | Self::SecretVersionNotFound { .. }
             | Self::DeletedSecretNotFound { .. } => Kind::NotFound,
-            Self::SecretDisabled | Self::SecretNotYetValid | Self::SecretExpired | Self::PurgeProtected => {
-                Kind::Denied
-            }
+            Self::SecretDisabled
+            | Self::SecretNotYetValid
+            | Self::SecretExpired
+            | Self::PurgeProtected
+            | Self::VaultPurgeProtected => Kind::Denied,
             Self::ObjectIsDeletedButRecoverable { .. }
             | Self::ObjectIsBeingDeleted { .. }
+            | Self::VaultIsBeingPurged { .. }
             | Self::SecretExists { .. } => Kind::Conflict,
             Self::ValueTooLarge
             | Self::ContentTypeTooLong
@@ -285,6 +300,8 @@ impl Error {
             | Self::ObjectIsDeletedButRecoverable { .. }
             | Self::ObjectIsBeingDeleted { .. }
             | Self::PurgeProtected
+            | Self::VaultPurgeProtected
+            | Self::VaultIsBeingPurged { .. }
             | Self::SecretExists { .. }
             | Self::BackupTooManyVersions { .. }
             | Self::BackupTooLarge { .. }

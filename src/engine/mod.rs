@@ -31,6 +31,7 @@ mod retries;
 mod seals;
 mod summary;
 mod tidy;
+mod vaults;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -42,16 +43,16 @@ use tokio::sync::broadcast;
 use crate::crypto::{InstallationId, RootKey};
 use crate::model::{
     DeleteOwned, EnsureGeneratedSecret, Moment, NetworkAcls, ObjectName, Operation, Reply, Secret, SetSecret,
-    Uid, UnixSeconds, UpdateSecret, VaultEntry, VaultId, VaultName, VaultSummary, VaultUuid, Version,
+    Uid, UnixSeconds, UpdateSecret, VaultEntry, VaultId, VaultName, VaultSummary, Version,
 };
 use crate::policy::Permit;
 use crate::store::{Record, SealedStore, StoreEvent};
 use aside::Aside;
-use decide::{Context, NewVault, SealBody, Step};
+use decide::{Context, SealBody, Step};
 use heads::{Head, RequestMark, WriteId};
 use index::{Index, Snapshot, VaultAddress};
 use lanes::Lanes;
-use objects::{ObjectChange, Value, VaultChange, ready_vault};
+use objects::{ObjectChange, Value, ready_vault};
 use read::Read;
 use seals::{Seals, random_id};
 
@@ -194,6 +195,9 @@ impl Engine {
             Operation::EnsureVault(_) => self.ensure_vault(&entry, now.wall).await,
             Operation::EnsureGeneratedSecret(ensure) => self.ensure_generated(asked, &ensure).await,
             Operation::DeleteOwned(delete) => self.delete_owned(asked, &delete).await,
+            Operation::DeleteVault(vault) => self.delete_vault(&vault, now.wall).await,
+            Operation::PurgeVault(purge) => self.purge_vault(&purge, now.wall).await,
+            Operation::PurgeDueSecret { name } => self.purge_due(asked, &name).await,
         }
     }
 
@@ -240,7 +244,7 @@ impl Engine {
         summary::summaries(&self.index.load(), &self.quotas, now)
     }
 
-    /// Whether the vault's head is in memory and good.
+    /// Whether the vault's head is in memory, good and not deleted.
     pub fn vault_ready(&self, namespace_uid: &Uid, name: &VaultName) -> bool {
         let address = VaultAddress {
             namespace_uid: namespace_uid.clone(),
@@ -249,7 +253,7 @@ impl Engine {
         self.index
             .load()
             .vault(&address)
-            .is_some_and(|vault| vault.damage.is_none())
+            .is_some_and(|vault| vault.damage.is_none() && vault.head.is_live())
     }
 
     /// From where the vault may be called, as its head says. None where that is not in memory, or was made ready for another
@@ -257,7 +261,7 @@ impl Engine {
     pub fn network(&self, entry: &VaultEntry) -> Option<NetworkAcls> {
         let snapshot = self.index.load();
         let head = &snapshot.vault(&VaultAddress::of(entry))?.head;
-        (head.resource_uid == entry.uid).then_some(head.rules.network)
+        (head.resource_uid == entry.uid && head.is_live()).then_some(head.rules.network)
     }
 
     /// How many records are refused: they do not open, went back, were replaced or are gone. Walks over all of them.
@@ -327,27 +331,6 @@ impl Engine {
             decide::delete_owned(head, &delete.owner, context)
         };
         self.change(asked, &delete.name, Value::None, decide).await
-    }
-
-    async fn ensure_vault(&self, entry: &VaultEntry, now: UnixSeconds) -> Result<Reply, Error> {
-        let uuid = VaultUuid(random_id()?);
-        let new = NewVault {
-            write: WriteId(random_id()?),
-            uuid,
-            incarnation: random_id()?,
-            wrapped_key: self.seals.new_vault_key(uuid)?,
-            now,
-        };
-        let record = self.seals.vault_record(&entry.namespace_uid, &entry.id.name)?;
-        let address = VaultAddress::of(entry);
-        self.commit(&VaultChange {
-            entry,
-            address,
-            record,
-            new,
-            seals: &self.seals,
-        })
-        .await
     }
 
     async fn change<D>(
@@ -437,7 +420,7 @@ impl Engine {
         let known = |snapshot: &Snapshot| {
             snapshot
                 .vault(address)
-                .filter(|vault| vault.damage.is_none())
+                .filter(|vault| vault.damage.is_none() && vault.head.is_live())
                 .map(|vault| vault.head.uuid)
         };
         let mut vault = known(&self.index.load());

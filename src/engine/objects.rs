@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use super::commit::{Change, Made, Sealed, State};
-use super::decide::{self, Context, NewVault, SealBody, Step};
+use super::decide::{Context, SealBody, Step, VaultContext};
 use super::heads::{Fitted, Head, Incarnation, PageRef, PartKind, Sizes, VaultHead, decode_page, fit};
 use super::index::{Snapshot, Vault, VaultAddress};
 use super::parts::NewPart;
@@ -49,7 +49,7 @@ impl<D> ObjectChange<'_, D> {
     }
 
     fn seal_body(&self, vault: &Vault, place: &BodyPlace<'_>) -> Result<Bytes, Error> {
-        let seal = |value: &[u8]| self.seals.seal_body(vault.head.uuid, &vault.key, place, value);
+        let seal = |value: &[u8]| self.seals.seal_body(vault.head.uuid, vault.key()?, place, value);
         match &self.value {
             Value::None => Err(Error::Encode),
             Value::Given(value) => seal(value.expose()),
@@ -117,7 +117,7 @@ where
         // A version stays for as long as its name is not purged.
         match secret.map_or(Ok(None), |secret| secret.versions.get(version)) {
             Ok(Some(_)) => Made::Yes,
-            Ok(None) if head.purged.is_empty() => Made::No,
+            Ok(None) if head.purged.lately.is_empty() => Made::No,
             // Purged, or on a page that is not in memory.
             Ok(None) | Err(_) => Made::NotLately,
         }
@@ -131,7 +131,7 @@ where
         exempt: bool,
     ) -> Result<Sealed<Head>, Error> {
         let vault = self.vault(snapshot)?;
-        let uuid = vault.head.uuid;
+        let (uuid, key) = (vault.head.uuid, vault.key()?);
         let (life, parts) = (Life::of(&head), RefCell::new(Vec::new()));
         let open = |page: &PageRef| {
             let record = self.seals.part_record(uuid, &page.part)?;
@@ -142,21 +142,15 @@ where
             let content = match made {
                 Some(envelope) => {
                     let named = (uuid, &life);
-                    self.seals.open_named_part(
-                        &vault.key,
-                        &record,
-                        PartKind::Page,
-                        &page.part,
-                        &envelope,
-                        named,
-                    )?
+                    self.seals
+                        .open_named_part(key, &record, PartKind::Page, &page.part, &envelope, named)?
                 }
                 None => engine.part(snapshot, vault, &life, PartKind::Page, &page.part)?,
             };
             decode_page(content.expose()).map_err(|_| Error::RecordDamaged(Damage::DoesNotOpen))
         };
         let mut make = |kind, content: &[u8]| {
-            let (new, part) = self.seals.make_part(uuid, &vault.key, &life, kind, content)?;
+            let (new, part) = self.seals.make_part(uuid, key, &life, kind, content)?;
             parts.borrow_mut().push(new);
             Ok(part)
         };
@@ -165,9 +159,7 @@ where
             content,
             obsolete,
         } = fit(head, exempt, self.sizes, &open, &mut make)?;
-        let envelope = self
-            .seals
-            .seal_object(uuid, &vault.key, &self.record, &head, &content)?;
+        let envelope = self.seals.seal_object(uuid, key, &self.record, &head, &content)?;
         let mut parts = parts.into_inner();
         let mut replaced = Vec::with_capacity(obsolete.len());
         for page in obsolete {
@@ -199,16 +191,19 @@ where
     }
 }
 
-/// The making of a vault's head.
-pub(super) struct VaultChange<'a> {
-    pub(super) entry: &'a VaultEntry,
+/// A change of a vault's own head.
+pub(super) struct VaultChange<'a, D> {
     pub(super) address: VaultAddress,
     pub(super) record: RecordName,
-    pub(super) new: NewVault,
+    pub(super) context: VaultContext,
     pub(super) seals: &'a Seals,
+    pub(super) decide: D,
 }
 
-impl Change for VaultChange<'_> {
+impl<D> Change for VaultChange<'_, D>
+where
+    D: Fn(Option<&VaultHead>, VaultContext) -> Result<Step<VaultHead>, Error> + Sync,
+{
     type Head = VaultHead;
 
     fn record(&self) -> &RecordName {
@@ -229,7 +224,7 @@ impl Change for VaultChange<'_> {
     }
 
     fn decide(&self, _: &Snapshot, head: Option<&VaultHead>) -> Result<Step<VaultHead>, Error> {
-        decide::ensure_vault(head, self.entry, &self.new)
+        (self.decide)(head, self.context)
     }
 
     fn payer<'a>(&'a self, snapshot: &Snapshot) -> (&'a Uid, Option<VaultUuid>) {
@@ -241,7 +236,7 @@ impl Change for VaultChange<'_> {
     }
 
     fn is_in(&self, head: &VaultHead) -> Made {
-        if head.writes.contains(&self.new.write) {
+        if head.writes.contains(&self.context.write) {
             Made::Yes
         } else {
             Made::NotLately
@@ -286,7 +281,7 @@ impl Life {
     }
 }
 
-/// The vault, if its head is there and good.
+/// The vault, if its head is there, good and not deleted.
 pub(super) fn ready_vault<'s>(
     snapshot: &'s Snapshot,
     address: &VaultAddress,
@@ -296,7 +291,13 @@ pub(super) fn ready_vault<'s>(
         vault: entry.id.clone(),
     })?;
     vault.check()?;
-    Ok(vault)
+    if vault.head.is_live() {
+        Ok(vault)
+    } else {
+        Err(Error::VaultNotReady {
+            vault: entry.id.clone(),
+        })
+    }
 }
 
 /// The place of a version's value.

@@ -42,7 +42,7 @@ impl Engine {
         entry: &VersionEntry,
     ) -> Result<SecretBytes, Error> {
         let place = body_place(head, entry.id, entry.order);
-        let open = |body: &[u8]| self.seals.open_body(vault.head.uuid, &vault.key, &place, body);
+        let open = |body: &[u8]| self.seals.open_body(vault.head.uuid, vault.key()?, &place, body);
         match &entry.body {
             Body::Inline(body) => open(body),
             Body::Part(part) => {
@@ -66,8 +66,14 @@ impl Engine {
             snapshot.check_readable(&record)?;
             return Err(Error::NotInMemory { part: Some(record) });
         };
-        self.seals
-            .open_named_part(&vault.key, &record, kind, part, envelope, (vault.head.uuid, life))
+        self.seals.open_named_part(
+            vault.key()?,
+            &record,
+            kind,
+            part,
+            envelope,
+            (vault.head.uuid, life),
+        )
     }
 
     /// Brings into memory what was found not to be there: one part, or all pages of an object. What cannot be had fails only

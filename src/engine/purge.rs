@@ -24,6 +24,20 @@ impl Engine {
         let mark =
             |head: Option<&Head>, context: &Context, _: &SealBody<'_>| decide::purge(head, name, context);
         self.change(asked, name, Value::None, mark).await?;
+        self.finish(asked, name).await
+    }
+
+    /// The same for a deleted secret whose date has come, at the clock's wish.
+    pub(super) async fn purge_due(&self, asked: Asked<'_>, name: &ObjectName) -> Result<Reply, Error> {
+        let mark =
+            |head: Option<&Head>, context: &Context, _: &SealBody<'_>| decide::purge_due(head, context);
+        match self.change(asked, name, Value::None, mark).await? {
+            Reply::Purged => self.finish(asked, name).await,
+            reply => Ok(reply),
+        }
+    }
+
+    async fn finish(&self, asked: Asked<'_>, name: &ObjectName) -> Result<Reply, Error> {
         self.purge_parts(asked, name)
             .await
             .map_err(|_| Error::PurgeUnfinished)?;

@@ -46,7 +46,10 @@ impl<'a> Read<'a> {
             | Operation::RestoreSecret { .. }
             | Operation::EnsureVault(_)
             | Operation::EnsureGeneratedSecret(_)
-            | Operation::DeleteOwned(_) => return None,
+            | Operation::DeleteOwned(_)
+            | Operation::DeleteVault(_)
+            | Operation::PurgeVault(_)
+            | Operation::PurgeDueSecret { .. } => return None,
         })
     }
 

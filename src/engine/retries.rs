@@ -11,7 +11,8 @@ use crate::model::{
     AttributesChange, Caller, Operation, SetSecret, Tags, UnixSeconds, UpdateSecret, Version,
 };
 
-/// The mark of a request of this id. None for what needs none: reads, and what `operate` asks, which says itself what it expects.
+/// The mark of a request of this id. None for what needs none: reads, and what `operate` and the clock ask, who say
+/// themselves what they expect.
 pub(super) fn mark(seals: &Seals, caller: &Caller, id: &str, operation: &Operation) -> Option<RequestMark> {
     let Caller::ServiceAccount(account) = caller else {
         return None;
@@ -50,7 +51,10 @@ pub(super) fn mark(seals: &Seals, caller: &Caller, id: &str, operation: &Operati
         | Operation::BackupSecret { .. }
         | Operation::EnsureVault(_)
         | Operation::EnsureGeneratedSecret(_)
-        | Operation::DeleteOwned(_) => return None,
+        | Operation::DeleteOwned(_)
+        | Operation::DeleteVault(_)
+        | Operation::PurgeVault(_)
+        | Operation::PurgeDueSecret { .. } => return None,
     };
     let who = [
         account.namespace.as_str().as_bytes(),

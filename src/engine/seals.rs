@@ -80,9 +80,13 @@ impl Seals {
         key.wrap(&self.root, &self.installation).map_err(Error::Crypto)
     }
 
-    pub(super) fn vault_key(&self, head: &VaultHead) -> Result<SealingKey, Damage> {
-        VaultKey::unwrap(&self.root, &self.installation, head.uuid, &head.wrapped_key)
-            .map(|key| key.sealing_key().clone())
+    /// The key of a vault; none once it was purged.
+    pub(super) fn vault_key(&self, head: &VaultHead) -> Result<Option<SealingKey>, Damage> {
+        let Some(wrapped) = &head.wrapped_key else {
+            return Ok(None);
+        };
+        VaultKey::unwrap(&self.root, &self.installation, head.uuid, wrapped)
+            .map(|key| Some(key.sealing_key().clone()))
             .map_err(|_| Damage::DoesNotOpen)
     }
 

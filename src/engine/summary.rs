@@ -15,6 +15,7 @@ pub(super) fn summaries(snapshot: &Snapshot, quotas: &Quotas, now: UnixSeconds) 
     }
     let mut summaries: Vec<_> = snapshot
         .vaults()
+        .filter(|vault| vault.head.is_live())
         .map(|vault| {
             let mut summary = summary(vault, now);
             summary.damaged += unreadable.get(&vault.head.uuid).copied().unwrap_or_default();

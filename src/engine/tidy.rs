@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::decide::{self, Context, SealBody};
-use super::heads::{Body, FORMAT, Head, PartKind, RECEIPT_SECONDS};
+use super::heads::{Body, FORMAT, Head, PartKind, Purges};
 use super::index::{Snapshot, Vault, VaultAddress};
 use super::objects::Value;
 use super::seals::Seals;
@@ -23,8 +23,33 @@ const UNNAMED_FOR: Duration = Duration::from_mins(10);
 /// When what may have to be removed was first seen so.
 #[derive(Default)]
 pub(super) struct Seen {
-    receipts: HashMap<RecordName, Instant>,
+    receipts: Old,
+    pub(super) vaults: Old,
     parts: HashMap<RecordName, Instant>,
+}
+
+/// Receipts that may go, and since when.
+#[derive(Default)]
+pub(super) struct Old(HashMap<RecordName, Instant>);
+
+impl Old {
+    /// Those of the receipts that may go by the wall clock which may go by the monotonic clock too.
+    pub(super) fn old(
+        &mut self,
+        receipts: impl Iterator<Item = (RecordName, Stamp)>,
+        now: Moment,
+    ) -> Vec<(RecordName, Stamp)> {
+        let before = std::mem::take(&mut self.0);
+        let mut old = Vec::new();
+        for (record, stamp) in receipts {
+            let since = before.get(&record).copied().unwrap_or(now.monotonic);
+            if now.monotonic.saturating_duration_since(since) >= LEAST_KEPT {
+                old.push((record.clone(), stamp));
+            }
+            self.0.insert(record, since);
+        }
+        old
+    }
 }
 
 impl Engine {
@@ -37,11 +62,13 @@ impl Engine {
         if self.index.load().rolled_back() {
             return Err(Error::StoreRolledBack);
         }
-        let mut removed = 0;
-        for (record, stamp) in self.old_receipts(now)? {
+        let mut removed = self.remove_leftovers().await?;
+        let mut receipts = self.old_receipts(now)?;
+        receipts.extend(self.old_vault_receipts(now));
+        for (record, stamp) in receipts {
             match self.store.delete(&record, &stamp).await {
                 Ok(()) => {
-                    self.index.forget_receipt(&record, &stamp);
+                    self.index.forget(&record, &stamp);
                     removed += 1;
                 }
                 // The name began anew, another replica was first, or the feed will tell.
@@ -57,30 +84,18 @@ impl Engine {
 
     fn old_receipts(&self, now: Moment) -> Result<Vec<(RecordName, Stamp)>, Error> {
         let snapshot = self.index.load_full();
-        let mut seen = self.old.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::take(&mut seen.receipts);
-        let mut old = Vec::new();
+        let mut receipts = Vec::new();
         for vault in snapshot.vaults().filter(|vault| vault.damage.is_none()) {
-            let receipts = vault.objects.iter().filter(|(_, object)| {
-                let until = object
-                    .head
-                    .purged
-                    .last()
-                    .map(|life| life.at.plus(RECEIPT_SECONDS));
-                object.head.is_free()
-                    && object.damage.is_none()
-                    && until.is_some_and(|until| past(until, now))
+            let old = vault.objects.iter().filter(|(_, object)| {
+                object.damage.is_none() && object.head.is_free() && is_told(&object.head.purged, now)
             });
-            for (name, object) in receipts {
+            for (name, object) in old {
                 let record = self.seals.object_record(vault.head.uuid, name)?;
-                let since = before.get(&record).copied().unwrap_or(now.monotonic);
-                if now.monotonic.saturating_duration_since(since) >= LEAST_KEPT {
-                    old.push((record.clone(), object.stamp.clone()));
-                }
-                seen.receipts.insert(record, since);
+                receipts.push((record, object.stamp.clone()));
             }
         }
-        Ok(old)
+        let mut seen = self.old.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(seen.receipts.old(receipts.into_iter(), now))
     }
 
     /// Parts that were not named when this was called ten minutes ago, nor since, by the object that they belong to.
@@ -114,7 +129,9 @@ impl Engine {
         let page = Header::peek(envelope).is_ok_and(|header| header.record_type == RecordType::Page);
         let kind = if page { PartKind::Page } else { PartKind::Body };
         let uuid = vault.head.uuid;
-        let part = self.seals.open_part(uuid, &vault.key, record, kind, envelope);
+        let part = self
+            .seals
+            .open_part(uuid, vault.key().ok()?, record, kind, envelope);
         part.ok().map(|part| (uuid, part.name))
     }
 
@@ -314,6 +331,7 @@ fn address(vault: &Vault) -> VaultAddress {
     }
 }
 
-const fn past(until: UnixSeconds, now: Moment) -> bool {
-    now.wall.0 >= until.0
+/// Whether purges were told of for as long as they must be.
+pub(super) fn is_told(purges: &Purges, now: Moment) -> bool {
+    purges.told_until().is_some_and(|until| now.wall >= until)
 }

@@ -7,6 +7,7 @@
 //! and a projection to a node goes the same way, as the workload pod.
 
 mod changes;
+mod lifecycle;
 mod rates;
 mod refusal;
 mod request;
@@ -34,6 +35,7 @@ use crate::world::{Shared, World};
 use rates::{Door, Drawn, Held, Limits, TooMuch};
 
 pub use changes::{Change, Changes};
+pub use lifecycle::{Declared, Kept};
 pub use rates::Rates;
 pub use refusal::{Reason, Refusal};
 pub use request::Request;
@@ -54,6 +56,8 @@ pub struct GateParts {
     pub clock: Clock,
     /// How much may be asked for.
     pub rates: Rates,
+    /// How many vaults may be deleted within an hour, whatever part of all they are.
+    pub deletions_per_hour: usize,
 }
 
 /// The door.
@@ -143,7 +147,7 @@ impl Admitted {
     pub fn expires(&self) -> Option<UnixSeconds> {
         match &*self.caller {
             Caller::ServiceAccount(account) => Some(account.expires),
-            Caller::Operator => None,
+            Caller::Operator | Caller::Clock => None,
         }
     }
 }
@@ -239,7 +243,7 @@ impl Gate {
             result.map_err(|rejection| self.unauthenticated(connection, Refusal::from(rejection)))?;
         let share = match &*caller {
             Caller::ServiceAccount(account) => Some(self.limits.draw_caller(account)),
-            Caller::Operator => None,
+            Caller::Operator | Caller::Clock => None,
         };
         let counted = share.map(|share| self.limits.caller(share, now.monotonic));
         counted.transpose().map_err(|too_much| {
@@ -549,7 +553,7 @@ impl Gate {
     pub fn summaries(&self, admitted: &Admitted) -> Result<Vec<VaultSummary>, Refusal> {
         match &*admitted.caller {
             Caller::Operator => Ok(self.parts.engine.summaries(self.parts.clock.now().wall)),
-            Caller::ServiceAccount(_) => Err(Refusal::not_on_list()),
+            Caller::ServiceAccount(_) | Caller::Clock => Err(Refusal::not_on_list()),
         }
     }
 
@@ -609,9 +613,11 @@ impl Gate {
         let caller = &admitted.caller;
         let own = match &**caller {
             Caller::ServiceAccount(account) => account.namespace == vault.namespace,
-            Caller::Operator => true,
+            Caller::Operator | Caller::Clock => true,
         };
-        let Some(entry) = world.vaults.get(vault) else {
+        // What the clock ends is declared by nobody any more.
+        let stored = operation.stored_vault().map(|stored| Arc::new(stored.entry()));
+        let Some(entry) = stored.as_ref().or_else(|| world.vaults.get(vault)) else {
             let refusal = if own {
                 Refusal::no_such_vault(vault)
             } else {
@@ -677,7 +683,9 @@ fn outcome(result: &Result<Reply, Refusal>) -> Outcome {
             | Reply::DeletedPage(_)
             | Reply::Purged
             | Reply::Backup(_)
-            | Reply::VaultReady => None,
+            | Reply::VaultReady
+            | Reply::VaultDeleted
+            | Reply::NotDue => None,
         }),
         Err(refusal) => failure(refusal),
     }

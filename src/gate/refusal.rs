@@ -367,9 +367,11 @@ impl From<engine::Error> for Refusal {
             Error::SecretDisabled => Reason::SecretDisabled,
             Error::SecretNotYetValid => Reason::SecretNotYetValid,
             Error::SecretExpired => Reason::SecretExpired,
-            Error::PurgeProtected => Reason::PurgeProtected,
+            Error::PurgeProtected | Error::VaultPurgeProtected => Reason::PurgeProtected,
             Error::ObjectIsDeletedButRecoverable { .. } => Reason::ObjectIsDeletedButRecoverable,
-            Error::ObjectIsBeingDeleted { .. } => Reason::ObjectIsBeingDeleted,
+            Error::ObjectIsBeingDeleted { .. } | Error::VaultIsBeingPurged { .. } => {
+                Reason::ObjectIsBeingDeleted
+            }
             Error::SecretExists { .. } => Reason::SecretExists,
             Error::BackupMalformed => Reason::BackupMalformed,
             Error::ValueTooLarge

@@ -20,7 +20,7 @@ pub(super) fn reaches(
 ) -> Result<(), Refusal> {
     let account = match &*admitted.caller {
         Caller::ServiceAccount(account) => account,
-        Caller::Operator => return Ok(()),
+        Caller::Operator | Caller::Clock => return Ok(()),
     };
     let acls = vault.settings.network.over(engine.network(vault));
     let acls = acls.ok_or_else(|| engine::Error::VaultNotReady {

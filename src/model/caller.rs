@@ -12,6 +12,8 @@ pub enum Caller {
     ServiceAccount(ServiceAccountCaller),
     /// The `operate` process, on the internal listener, with its closed list of actions. Made by `identity` alone.
     Operator,
+    /// The lifecycle clock of this very process, with its closed list of actions: what is due is done, whoever wanted it.
+    Clock,
 }
 
 /// A verified service-account token.

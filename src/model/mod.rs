@@ -7,6 +7,7 @@ mod caller;
 mod care;
 mod kind;
 mod labels;
+mod lifecycle;
 mod names;
 mod network;
 mod operation;
@@ -21,11 +22,12 @@ pub use caller::{Caller, NodeCaller, PodRef, RefusedVolume, ServiceAccountCaller
 pub use care::RootKeyCare;
 pub use kind::Kind;
 pub use labels::Labels;
+pub use lifecycle::{DeclaredVaults, Lifecycle, StoredVault, VaultDeletion, deletions_left};
 pub use names::{Hex, InvalidName, Namespace, ObjectName, Uid, VaultId, VaultName, VaultUuid, Version};
 pub use network::{Bypass, DefaultAction, NetworkAcls, NetworkSettings};
 pub use operation::{
     Alphabet, Backup, Class, DeleteOwned, EnsureGeneratedSecret, EnsureVault, Operation, OperationName,
-    Owner, PageRequest, SetSecret, UpdateSecret,
+    Owner, PageRequest, PurgeVault, SetSecret, UpdateSecret,
 };
 pub use quota::{Nearest, QuotaOf, QuotaScope};
 pub use reply::{DeletedItem, DeletedSecret, OwnedSecret, Page, Reply, Secret, SecretItem, VaultSummary};

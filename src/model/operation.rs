@@ -3,7 +3,7 @@
 use std::fmt;
 use std::num::NonZeroU8;
 
-use super::{AttributesChange, Namespace, ObjectName, SecretBytes, Tags, Uid, Version};
+use super::{AttributesChange, Namespace, ObjectName, SecretBytes, StoredVault, Tags, Uid, Version};
 
 /// One thing to do in one vault.
 #[derive(Debug)]
@@ -66,6 +66,15 @@ pub enum Operation {
     EnsureGeneratedSecret(EnsureGeneratedSecret),
     /// From `operate` alone: what a `Secret` resource made is soft-deleted.
     DeleteOwned(DeleteOwned),
+    /// From the clock alone: the vault's resource is gone, so the vault is deleted, and kept for its retention.
+    DeleteVault(StoredVault),
+    /// From the clock alone: a deleted vault, and all that is in it, is gone for good.
+    PurgeVault(PurgeVault),
+    /// From the clock alone: a deleted secret is gone for good at its date.
+    PurgeDueSecret {
+        /// Which secret.
+        name: ObjectName,
+    },
 }
 
 /// Body of a set.
@@ -122,6 +131,15 @@ pub struct PageRequest {
 pub struct EnsureVault {
     /// The resource for which `operate` asks; obeyed only if `serve` sees the same one.
     pub resource_uid: Uid,
+}
+
+/// Remove a deleted vault for good.
+#[derive(Debug, Clone)]
+pub struct PurgeVault {
+    /// Which one.
+    pub vault: StoredVault,
+    /// Somebody who may has ordered it; else it is done at the vault's date and not before.
+    pub ordered: bool,
 }
 
 /// The `Secret` resource that made an object of a vault.
@@ -197,11 +215,13 @@ pub enum OperationName {
     SecretBackup,
     SecretRestore,
     VaultPut,
+    VaultDelete,
+    VaultPurge,
 }
 
 impl OperationName {
     /// Every name, for metrics that start at zero.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Authentication,
         Self::SecretSet,
         Self::SecretGet,
@@ -216,6 +236,8 @@ impl OperationName {
         Self::SecretBackup,
         Self::SecretRestore,
         Self::VaultPut,
+        Self::VaultDelete,
+        Self::VaultPurge,
     ];
 
     /// Azure's text.
@@ -236,6 +258,8 @@ impl OperationName {
             Self::SecretBackup => "SecretBackup",
             Self::SecretRestore => "SecretRestore",
             Self::VaultPut => "VaultPut",
+            Self::VaultDelete => "VaultDelete",
+            Self::VaultPurge => "VaultPurge",
         }
     }
 }
@@ -259,7 +283,10 @@ impl Operation {
             | Self::RestoreSecret { .. }
             | Self::EnsureVault(_)
             | Self::EnsureGeneratedSecret(_)
-            | Self::DeleteOwned(_) => Class::Change,
+            | Self::DeleteOwned(_)
+            | Self::DeleteVault(_)
+            | Self::PurgeVault(_)
+            | Self::PurgeDueSecret { .. } => Class::Change,
         }
     }
 
@@ -276,10 +303,36 @@ impl Operation {
             Self::ListDeletedSecrets(_) => OperationName::SecretListDeleted,
             Self::GetDeletedSecret { .. } => OperationName::SecretGetDeleted,
             Self::RecoverSecret { .. } => OperationName::SecretRecover,
-            Self::PurgeSecret { .. } => OperationName::SecretPurge,
+            Self::PurgeSecret { .. } | Self::PurgeDueSecret { .. } => OperationName::SecretPurge,
             Self::BackupSecret { .. } => OperationName::SecretBackup,
             Self::RestoreSecret { .. } => OperationName::SecretRestore,
             Self::EnsureVault(_) => OperationName::VaultPut,
+            Self::DeleteVault(_) => OperationName::VaultDelete,
+            Self::PurgeVault(_) => OperationName::VaultPurge,
+        }
+    }
+
+    /// The vault that it is about, where that is told by the vault's own head and not by the management plane.
+    #[must_use]
+    pub const fn stored_vault(&self) -> Option<&StoredVault> {
+        match self {
+            Self::DeleteVault(vault) | Self::PurgeVault(PurgeVault { vault, .. }) => Some(vault),
+            Self::SetSecret(_)
+            | Self::GetSecret { .. }
+            | Self::UpdateSecret(_)
+            | Self::DeleteSecret { .. }
+            | Self::ListSecrets(_)
+            | Self::ListSecretVersions { .. }
+            | Self::ListDeletedSecrets(_)
+            | Self::GetDeletedSecret { .. }
+            | Self::RecoverSecret { .. }
+            | Self::PurgeSecret { .. }
+            | Self::PurgeDueSecret { .. }
+            | Self::BackupSecret { .. }
+            | Self::RestoreSecret { .. }
+            | Self::EnsureVault(_)
+            | Self::EnsureGeneratedSecret(_)
+            | Self::DeleteOwned(_) => None,
         }
     }
 
@@ -295,13 +348,16 @@ impl Operation {
             | Self::GetDeletedSecret { name }
             | Self::RecoverSecret { name }
             | Self::PurgeSecret { name }
+            | Self::PurgeDueSecret { name }
             | Self::BackupSecret { name }
             | Self::EnsureGeneratedSecret(EnsureGeneratedSecret { name, .. })
             | Self::DeleteOwned(DeleteOwned { name, .. }) => Some(name),
             Self::ListSecrets(_)
             | Self::ListDeletedSecrets(_)
             | Self::RestoreSecret { .. }
-            | Self::EnsureVault(_) => None,
+            | Self::EnsureVault(_)
+            | Self::DeleteVault(_)
+            | Self::PurgeVault(_) => None,
         }
     }
 }

@@ -24,6 +24,10 @@ pub enum Reply {
     Backup(Backup),
     /// The vault's head is there.
     VaultReady,
+    /// The vault is deleted, and can be recovered.
+    VaultDeleted,
+    /// What was to be done is not due, or not any more: nothing was.
+    NotDue,
     /// What became of a `Secret` resource's object.
     Owned(OwnedSecret),
 }

@@ -14,6 +14,8 @@ use crate::model::RootKeyCare;
 pub(super) struct Concerns {
     audit_durable: bool,
     guards: Mutex<Option<Faults>>,
+    /// How many vaults wait to be deleted.
+    waiting: Mutex<Option<u64>>,
 }
 
 impl Concerns {
@@ -22,6 +24,7 @@ impl Concerns {
         Self {
             audit_durable,
             guards: Mutex::default(),
+            waiting: Mutex::default(),
         }
     }
 
@@ -34,9 +37,17 @@ impl Concerns {
         self.known().replace(faults)
     }
 
+    /// So many vaults wait to be deleted. Says whether that is news.
+    pub(super) fn waiting(&self, vaults: u64) -> bool {
+        let mut known = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        known.replace(vaults).unwrap_or_default() != vaults
+    }
+
     /// A vault's standing with what concerns it, by what was told of it. Of what is not known yet, `before` still holds.
     pub(super) fn on(&self, standing: Standing, told: Option<Counts>, before: &[Condition]) -> Standing {
-        use ConditionType::{AuditNotDurable, GuardMissing, RecordsDamaged, RootKeyNotEscrowed};
+        use ConditionType::{
+            AuditNotDurable, DeletionsPaused, GuardMissing, RecordsDamaged, RootKeyNotEscrowed,
+        };
         let damaged = match told {
             Some(counts) => damaged(counts),
             None => said(before, RecordsDamaged),
@@ -49,11 +60,17 @@ impl Concerns {
             Some(care) => root_key(care).map(str::to_owned),
             None => said(before, RootKeyNotEscrowed),
         };
+        let waiting = *self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let paused = match waiting {
+            Some(waiting) => (waiting > 0).then(|| paused(waiting)),
+            None => said(before, DeletionsPaused),
+        };
         let audit = (!self.audit_durable).then(|| AUDIT.to_owned());
         [
             (RecordsDamaged, Reason::RecordsDamaged, damaged),
             (GuardMissing, Reason::GuardMissing, guards),
             (RootKeyNotEscrowed, Reason::RootKeyNotEscrowed, root_key),
+            (DeletionsPaused, Reason::DeletionsPaused, paused),
             (AuditNotDurable, Reason::AuditNotDurable, audit),
         ]
         .into_iter()
@@ -66,6 +83,14 @@ impl Concerns {
 
 const AUDIT: &str = "the audit log lies in the data plane's pods and goes with them (audit.storage: emptyDir); a cluster \
     administrator keeps it by audit.storage: pvc";
+
+fn paused(waiting: u64) -> String {
+    format!(
+        "{waiting} vaults of this cluster are without their Vaults and are not deleted yet: too many Vaults went at once, which \
+         looks like a mistake. Nothing of them is lost, and nobody gets in. Was it one, apply them again; if not, a tenth of all \
+         vaults goes each hour"
+    )
+}
 
 const fn root_key(care: RootKeyCare) -> Option<&'static str> {
     match care {
@@ -205,6 +230,20 @@ mod tests {
         }
         assert_eq!(said_by(&concerns.on(good(), None, &before)), before);
         assert!(concerns.on(good(), told(0, false), &before).also.is_empty());
+    }
+
+    #[test]
+    fn every_vault_says_that_others_wait_to_be_deleted_until_none_does() {
+        let concerns = Concerns::new(true);
+        assert!(concerns.waiting(2));
+        assert!(!concerns.waiting(2), "no news");
+        let conditions = said_by(&concerns.on(good(), Some(whole()), &[]));
+        assert_eq!(&*conditions[1].type_, "DeletionsPaused");
+        assert!(conditions[1].message.starts_with("2 vaults"));
+        let begun = Concerns::new(true).on(good(), Some(whole()), &conditions);
+        assert_eq!(said_by(&begun), conditions);
+        assert!(concerns.waiting(0));
+        assert!(concerns.on(good(), Some(whole()), &conditions).also.is_empty());
     }
 
     #[test]

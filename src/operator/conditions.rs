@@ -49,6 +49,16 @@ pub(super) enum Reason {
     RootKeyNotEscrowed,
     /// The audit log goes with the pods.
     AuditNotDurable,
+    /// More vaults lost their resources than may be deleted within an hour.
+    DeletionsPaused,
+    /// The deleted vault can be had back.
+    Recoverable,
+    /// The deleted vault is being removed for good.
+    Purging,
+    /// The date of the deleted vault has come.
+    PurgeDue,
+    /// The deleted vault goes at its date and not before.
+    PurgeProtected,
     /// A step failed.
     Failed(Kind),
 }
@@ -77,6 +87,11 @@ impl Reason {
             Self::GuardMissing => "GuardMissing",
             Self::RootKeyNotEscrowed => "RootKeyNotEscrowed",
             Self::AuditNotDurable => "AuditNotDurable",
+            Self::DeletionsPaused => "DeletionsPaused",
+            Self::Recoverable => "Recoverable",
+            Self::Purging => "Purging",
+            Self::PurgeDue => "PurgeDue",
+            Self::PurgeProtected => "PurgeProtected",
             Self::Failed(kind) => kind.reason(),
         }
     }

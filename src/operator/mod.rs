@@ -12,6 +12,7 @@ mod backoff;
 mod concerns;
 mod conditions;
 mod context;
+mod deleted_vaults;
 mod error;
 mod guards;
 mod network_rule;

@@ -24,7 +24,7 @@ use super::backoff::Backoff;
 use super::concerns::Concerns;
 use super::context::{Context, Guarded, Installation, Stores, Trigger, Triggers};
 use super::summaries::{self, Summaries};
-use super::{Error, access_policy, guards, network_rule, secret, trust_bundle, vault};
+use super::{Error, access_policy, deleted_vaults, guards, network_rule, secret, trust_bundle, vault};
 use crate::client::{self, Client, Trust};
 use crate::crd::{self, labels};
 use crate::model::Clock;
@@ -214,6 +214,7 @@ impl Term<'_> {
             () = trust_bundle::follow(context, self.trust, &bundle) => {}
             () = summaries::follow(context) => {}
             () = guards::follow(context) => {}
+            () = deleted_vaults::follow(context) => {}
         }
     }
 

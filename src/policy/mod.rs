@@ -88,6 +88,7 @@ pub fn caller_name(caller: &Caller) -> String {
             format!("system:serviceaccount:{}:{}", account.namespace, account.name)
         }
         Caller::Operator => "strongroom:operate".to_owned(),
+        Caller::Clock => "strongroom:clock".to_owned(),
     }
 }
 
@@ -138,7 +139,7 @@ impl Index {
                 caller: caller_name(caller),
                 permission: permission.as_str(),
             },
-            Required::OperatorList => Denial::NotOnList {
+            Required::OperatorList | Required::ClockList => Denial::NotOnList {
                 caller: caller_name(caller),
                 operation: operation.name(),
             },
@@ -171,8 +172,10 @@ impl Index {
                 }
                 _ => Ok(Rule::operator_list()),
             },
-            (Caller::ServiceAccount(_), Required::OperatorList)
-            | (Caller::Operator, Required::Secrets(_)) => Err(Denial::NotOnList {
+            (Caller::Clock, Required::ClockList) => Ok(Rule::clock_list()),
+            (Caller::ServiceAccount(_), Required::OperatorList | Required::ClockList)
+            | (Caller::Operator, Required::Secrets(_) | Required::ClockList)
+            | (Caller::Clock, Required::Secrets(_) | Required::OperatorList) => Err(Denial::NotOnList {
                 caller: caller_name(caller),
                 operation: operation.name(),
             }),
@@ -183,9 +186,11 @@ impl Index {
 enum Required {
     Secrets(SecretPermission),
     OperatorList,
+    ClockList,
 }
 
-/// Azure's table of operations and permissions ("Assign a Key Vault access policy"); `operate`'s list beside it.
+/// Azure's table of operations and permissions ("Assign a Key Vault access policy"); beside it the lists of `operate` and of the
+/// clock.
 const fn required(operation: &Operation) -> Required {
     match operation {
         Operation::SetSecret(_) | Operation::UpdateSecret(_) => Required::Secrets(SecretPermission::Set),
@@ -202,6 +207,9 @@ const fn required(operation: &Operation) -> Required {
         | Operation::ListDeletedSecrets(_) => Required::Secrets(SecretPermission::List),
         Operation::EnsureVault(_) | Operation::EnsureGeneratedSecret(_) | Operation::DeleteOwned(_) => {
             Required::OperatorList
+        }
+        Operation::DeleteVault(_) | Operation::PurgeVault(_) | Operation::PurgeDueSecret { .. } => {
+            Required::ClockList
         }
     }
 }

@@ -17,6 +17,10 @@ impl Rule {
         Self("operate".into())
     }
 
+    pub(super) fn clock_list() -> Self {
+        Self("clock".into())
+    }
+
     /// `AccessPolicy/<name>`, or the process whose closed list it is.
     #[must_use]
     pub fn as_str(&self) -> &str {

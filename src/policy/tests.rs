@@ -5,8 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Backup, DeleteOwned, EnsureVault, Namespace, ObjectName, Owner, PageRequest, PodRef,
-    ServiceAccountCaller, Uid, UnixSeconds, VaultName, VaultSettings,
+    Backup, DeleteOwned, EnsureVault, Namespace, ObjectName, Owner, PageRequest, PodRef, PurgeVault,
+    ServiceAccountCaller, StoredVault, Uid, UnixSeconds, VaultName, VaultRules, VaultSettings, VaultUuid,
 };
 
 fn vault(namespace: &str) -> Arc<VaultEntry> {
@@ -178,6 +178,58 @@ fn the_operator_has_its_list_and_reads_no_value() {
             .decide(&app, &vault("shop"), ensure("vault-uid"), 1)
             .is_err()
     );
+}
+
+#[test]
+fn the_clock_does_what_is_due_and_nothing_else_and_nobody_else_does_that() {
+    let stored = StoredVault {
+        uuid: VaultUuid([1; 16]),
+        id: vault("shop").id.clone(),
+        namespace_uid: Uid::new("namespace-uid"),
+        resource_uid: Uid::new("vault-uid"),
+        rules: VaultRules::of(&VaultSettings::default()),
+        secrets: 0,
+        deletion: None,
+    };
+    let due = || {
+        let purge = PurgeVault {
+            vault: stored.clone(),
+            ordered: true,
+        };
+        [
+            Operation::DeleteVault(stored.clone()),
+            Operation::PurgeVault(purge),
+            Operation::PurgeDueSecret { name: name() },
+        ]
+    };
+    let index = index(vec![entry("app", &["all"], true)]);
+    let decide = |caller: Caller, operation| index.decide(&Arc::new(caller), &vault("shop"), operation, 1);
+    for operation in due() {
+        let permit = decide(Caller::Clock, operation).unwrap();
+        assert_eq!(permit.rule().as_str(), "clock");
+    }
+    for operation in due() {
+        assert!(matches!(
+            decide(Caller::Operator, operation),
+            Err(Denial::NotOnList { .. })
+        ));
+    }
+    for operation in due() {
+        let app = account("shop", "app", true);
+        assert!(matches!(
+            index.decide(&app, &vault("shop"), operation, 1),
+            Err(Denial::NotOnList { .. })
+        ));
+    }
+    let ensure = Operation::EnsureVault(EnsureVault {
+        resource_uid: Uid::new("vault-uid"),
+    });
+    for operation in [get(), ensure] {
+        assert!(matches!(
+            decide(Caller::Clock, operation),
+            Err(Denial::NotOnList { .. })
+        ));
+    }
 }
 
 #[test]

@@ -264,6 +264,7 @@ impl Dev {
             metrics: Arc::clone(&metrics),
             clock: clock.clone(),
             rates,
+            deletions_per_hour: 0,
         }));
 
         let stop = CancellationToken::new();

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::{AuditLog, FileConfig};
+use crate::clock;
 use crate::cluster::{
-    Api, Bundle, ClusterKeys, ClusterPods, FeedsConfig, KubernetesStore, RecordSink, clock_off,
-    keep_trust_bundle, root_key, run_feeds, tell_pods, watch_clock, watch_root_key,
+    Api, Bundle, Candidacy, ClusterKeys, ClusterPods, FeedsConfig, KubernetesStore, RecordSink, clock_off,
+    contend, declared_vaults, keep_trust_bundle, root_key, run_feeds, tell_pods, watch_clock, watch_root_key,
 };
 use crate::config;
 use crate::dataplane::{Internal, Limits, Vaults, serve_internal, serve_vaults};
@@ -25,6 +27,9 @@ use crate::telemetry::health::Readiness;
 use crate::telemetry::metrics::{Metrics, Shown};
 use crate::tls::{Authority, HostRule, TlsResolver, server_config};
 use crate::world::{Shared, Standing};
+
+/// Name of the lease by which one of several replicas runs the lifecycle clock.
+const LEASE: &str = "strongroom-serve";
 
 /// How long requests that are under way may take to end once this process is asked to stop.
 const GRACE: Duration = Duration::from_secs(20);
@@ -141,6 +146,7 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
         metrics: Arc::clone(&metrics),
         clock: clock.clone(),
         rates: rates(config.rates),
+        deletions_per_hour: config.vault_deletions_per_hour,
     }));
 
     let feeds = FeedsConfig {
@@ -163,6 +169,28 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
         watch_root_key(api.clone(), namespace.clone(), Arc::clone(&metrics), care),
     );
     spawn_until(&stop, show_damage(Arc::clone(&engine), Arc::clone(&metrics)));
+    let candidacy = Candidacy {
+        namespace: namespace.clone(),
+        lease: LEASE.to_owned(),
+        identity: config.pod_name.clone(),
+    };
+    let (leading, leads) = watch::channel(false);
+    let election = tokio::spawn(contend(api.clone(), candidacy, leading, stop.clone()));
+    let of_cluster = api.clone();
+    let ask: clock::Ask = Box::new(move || {
+        let api = of_cluster.clone();
+        async move { declared_vaults(&api).await.map_err(|error| error.to_string()) }.boxed()
+    });
+    spawn_until(
+        &stop,
+        clock::run(
+            Arc::clone(&gate),
+            ask,
+            config.staleness_bound,
+            Arc::clone(&metrics),
+            leads,
+        ),
+    );
     let (refused, to_tell) = mpsc::channel(REFUSED_AT_ONCE);
     spawn_until(
         &stop,
@@ -227,6 +255,9 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
         () = async { stop.cancelled().await; tokio::time::sleep(GRACE).await } => {
             tracing::warn!("some requests were still under way when the time to end them was over");
         }
+    }
+    if election.await.is_err() {
+        tracing::error!("the election of a leader ended by a defect");
     }
     if tokio::time::timeout(GRACE, gate.settle()).await.is_err() {
         tracing::warn!("some changes were still under way when this process had to end");

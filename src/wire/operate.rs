@@ -338,7 +338,11 @@ enum BypassText {
     Volumes,
 }
 
-mod vault_id {
+/// The rules of a vault, written by themselves.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Rules(#[serde(with = "RulesText")] pub(super) VaultRules);
+
+pub(super) mod vault_id {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     use super::{Namespace, VaultId, VaultName, text};
@@ -352,7 +356,7 @@ mod vault_id {
         name: VaultName,
     }
 
-    pub(super) fn serialize<S: Serializer>(id: &VaultId, s: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::wire) fn serialize<S: Serializer>(id: &VaultId, s: S) -> Result<S::Ok, S::Error> {
         Text {
             namespace: id.namespace.clone(),
             name: id.name.clone(),
@@ -360,7 +364,7 @@ mod vault_id {
         .serialize(s)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<VaultId, D::Error> {
+    pub(in crate::wire) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<VaultId, D::Error> {
         let Text { namespace, name } = Text::deserialize(d)?;
         Ok(VaultId { namespace, name })
     }

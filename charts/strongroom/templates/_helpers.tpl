@@ -107,5 +107,5 @@ spec:
 
 {{/* Names of all guards. */}}
 {{- define "strongroom.guards" -}}
-accounts destruction grant grant-vaults sealed-records status
+accounts destruction grant grant-vaults purge sealed-records status
 {{- end }}

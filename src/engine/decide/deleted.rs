@@ -64,6 +64,28 @@ pub(in crate::engine) fn purge(
     if context.rules.purge_protection {
         return Err(Error::PurgeProtected);
     }
+    begin_purge(head, state, deleted, context)
+}
+
+/// What the clock does with a deleted secret: it is purged at its date and not before, and what was begun is ended.
+pub(in crate::engine) fn purge_due(head: Option<&Head>, context: &Context) -> Result<Step<Head>, Error> {
+    if head.is_some_and(Head::is_purging) {
+        return Ok(Step::Confirm(Reply::Purged));
+    }
+    match head.and_then(|head| Some((head, head.deleted_secret()?))) {
+        Some((head, (state, deleted))) if deleted.purge_due <= context.now => {
+            begin_purge(head, state, deleted, context)
+        }
+        Some(_) | None => Ok(Step::Keep(Reply::NotDue)),
+    }
+}
+
+fn begin_purge(
+    head: &Head,
+    state: &SecretState,
+    deleted: &Deleted,
+    context: &Context,
+) -> Result<Step<Head>, Error> {
     let mut next = following(head, context)?;
     note_request(&mut next, None, context);
     next.secret = Some(SecretState {
@@ -87,7 +109,7 @@ pub(in crate::engine) fn end_purge(head: Option<&Head>, context: &Context) -> Re
     };
     let mut next = following(head, context)?;
     next.secret = None;
-    next.note_purge(context.now);
+    next.purged.note(next.incarnation, context.now);
     Ok(Step::Write {
         head: next,
         reply: Reply::Purged,

@@ -18,8 +18,8 @@ pub(in crate::engine) fn fence(
         None => new_head(name, context),
     };
     // Nothing but the purges that it tells of says for how long a receipt stays.
-    if head.is_free() && head.purged.is_empty() {
-        head.note_purge(context.now);
+    if head.is_free() && head.purged.lately.is_empty() {
+        head.purged.note(head.incarnation, context.now);
     }
     Ok(Step::Write {
         head,

@@ -27,13 +27,13 @@ use crate::model::{
 
 pub(super) use backup::{backup, restore};
 pub(super) use delete::{delete, delete_owned};
-pub(super) use deleted::{end_purge, get_deleted, purge, recover};
+pub(super) use deleted::{end_purge, get_deleted, purge, purge_due, recover};
 pub(super) use fence::fence;
 pub(super) use get::get;
 pub(super) use owned::{ensure_generated, owned_state};
 pub(super) use set::set;
 pub(super) use update::update;
-pub(super) use vault::{NewVault, ensure_vault};
+pub(super) use vault::{NewVault, VaultContext, delete_vault, end_purge_vault, ensure_vault, purge_vault};
 
 /// What a change is decided with, beside the head and the operation.
 #[derive(Debug, Clone, Copy)]
@@ -80,7 +80,7 @@ fn following(head: &Head, context: &Context) -> Result<Head, Error> {
     let mut next = head.clone();
     next.rev = head.rev.saturating_add(1);
     next.writes.push(context.write);
-    next.forget_purges(context.now);
+    next.purged.forget(context.now);
     next.requests.forget(context.now);
     Ok(next)
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{Context, SealBody, Step, done_before, following, note_request, secret, taken};
 use crate::engine::Error;
 use crate::engine::heads::{
-    Body, DoneRequests, FIRST_FORMAT, Head, SecretState, VersionEntry, Versions, WriteIds,
+    Body, DoneRequests, FIRST_FORMAT, Head, Purges, SecretState, VersionEntry, Versions, WriteIds,
 };
 use crate::engine::seals::BodyPlace;
 use crate::model::{AttributesChange, ObjectName, Owner, Reply, SetSecret, Tags, UnixSeconds, Version};
@@ -154,7 +154,6 @@ pub(super) fn new_head(name: &ObjectName, context: &Context) -> Head {
         writes,
         requests: DoneRequests::default(),
         secret: None,
-        purged: Vec::new(),
-        purged_before: 0,
+        purged: Purges::default(),
     }
 }

@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::engine::heads::{
-    BackedUp, Body, FIRST_FORMAT, PurgedLife, RequestMark, VAULT_FORMAT, VaultHead, Versions,
-};
+use crate::engine::heads::{BackedUp, Body, FIRST_FORMAT, PurgedLife, RequestMark, VaultHead, Versions};
 use crate::model::{
     Alphabet, AttributesChange, Bypass, DefaultAction, EnsureGeneratedSecret, Kind, Namespace, NetworkAcls,
     NetworkSettings, OutsideValidity, OwnedSecret, Owner, RecoveryLevel, SecretBytes, SetSecret, Tags, Uid,
@@ -324,7 +322,7 @@ fn a_purged_name_begins_anew_and_its_head_tells_of_the_life_before() {
     let free = free_head();
     assert!(free.is_free());
     assert_eq!(
-        free.purged,
+        free.purged.lately,
         [PurgedLife {
             incarnation: [1; 16],
             at: UnixSeconds(1000)
@@ -376,15 +374,15 @@ fn receipts_are_kept_for_a_day_and_not_without_end() {
         let free = written(end_purge(Some(&purging), &context));
         head = written(set(Some(&free), &set_of("a"), &context, &seal));
     }
-    assert_eq!((head.purged.len(), head.purged_before), (16, 24));
-    assert_eq!(head.purged.last().unwrap().at, UnixSeconds(1039));
+    assert_eq!((head.purged.lately.len(), head.purged.before), (16, 24));
+    assert_eq!(head.purged.lately.last().unwrap().at, UnixSeconds(1039));
     let at = |now| {
         let context = Context {
             now: UnixSeconds(now),
             ..context(9)
         };
         let head = written(update(Some(&head), &update_of(None), &context));
-        (head.purged.len(), head.purged_before)
+        (head.purged.lately.len(), head.purged.before)
     };
     assert_eq!(
         [at(1024 + 86_399), at(1024 + 86_400), at(1039 + 86_400)],
@@ -581,65 +579,6 @@ fn deletion_is_due_for_purge_after_the_vaults_retention() {
     assert_eq!(deleted.secret.version, Version([2; 16]));
 }
 
-#[test]
-fn a_vaults_head_is_made_once_and_follows_its_resource() {
-    let entry = VaultEntry {
-        id: VaultId {
-            namespace: Namespace::parse("shop").unwrap(),
-            name: VaultName::parse("demo").unwrap(),
-        },
-        uid: Uid::new("one"),
-        namespace_uid: Uid::new("shop-uid"),
-        settings: VaultSettings {
-            retention_days: Some(30),
-            ..VaultSettings::default()
-        },
-    };
-    let new = |id: u8| NewVault {
-        write: WriteId([id; 16]),
-        uuid: VaultUuid([id; 16]),
-        incarnation: [id; 16],
-        wrapped_key: vec![id],
-        now: UnixSeconds(1000),
-    };
-    let head = |step: Result<Step<VaultHead>, Error>| match step.unwrap() {
-        Step::Write { head, .. } => Some(head),
-        Step::Keep(_) => None,
-        Step::Confirm(reply) => panic!("{reply:?}"),
-    };
-    let made = head(ensure_vault(None, &entry, &new(1))).unwrap();
-    assert_eq!(
-        (made.uuid, made.rev, made.rules.retention_days),
-        (VaultUuid([1; 16]), 1, 30)
-    );
-    assert!(head(ensure_vault(Some(&made), &entry, &new(2))).is_none());
-    let again = VaultEntry {
-        uid: Uid::new("two"),
-        settings: VaultSettings {
-            retention_days: Some(7),
-            ..VaultSettings::default()
-        },
-        ..entry.clone()
-    };
-    let followed = head(ensure_vault(Some(&made), &again, &new(2))).unwrap();
-    let expected = VaultHead {
-        rev: 2,
-        resource_uid: Uid::new("two"),
-        writes: followed.writes.clone(),
-        ..made.clone()
-    };
-    assert_eq!(followed, expected, "key, identity and retention stay");
-    let newer = VaultHead {
-        format: VAULT_FORMAT + 1,
-        ..made
-    };
-    assert_eq!(
-        ensure_vault(Some(&newer), &again, &new(2)).unwrap_err(),
-        Error::NewerFormat
-    );
-    assert_eq!(ensure_vault(Some(&newer), &entry, &new(2)).map(drop), Ok(()));
-}
-
 /// A change that a client asked for under request id `request`.
 fn asked(id: u8, request: u8) -> Context {
     Context {
@@ -724,6 +663,11 @@ fn a_repeated_request_is_told_what_came_of_the_first_and_writes_nothing() {
     }
 }
 
+const VAULT_CONTEXT: VaultContext = VaultContext {
+    write: WriteId([7; 16]),
+    now: UnixSeconds(1000),
+};
+
 #[test]
 fn a_vaults_rules_follow_its_resource_and_an_older_writer_must_not_forget_them() {
     let entry = |purge_protection, outside_validity| VaultEntry {
@@ -741,18 +685,22 @@ fn a_vaults_rules_follow_its_resource_and_an_older_writer_must_not_forget_them()
         },
     };
     let new = |id: u8| NewVault {
-        write: WriteId([id; 16]),
         uuid: VaultUuid([id; 16]),
         incarnation: [id; 16],
         wrapped_key: vec![id],
-        now: UnixSeconds(1000),
     };
-    let step =
-        |head: Option<&VaultHead>, entry: &VaultEntry| match ensure_vault(head, entry, &new(7)).unwrap() {
-            Step::Write { head, .. } => Some(head),
-            Step::Keep(_) => None,
-            Step::Confirm(reply) => panic!("{reply:?}"),
-        };
+    let step = |head: Option<&VaultHead>, entry: &VaultEntry| match ensure_vault(
+        head,
+        entry,
+        &new(7),
+        VAULT_CONTEXT,
+    )
+    .unwrap()
+    {
+        Step::Write { head, .. } => Some(head),
+        Step::Keep(_) => None,
+        Step::Confirm(reply) => panic!("{reply:?}"),
+    };
     let plain = step(None, &entry(None, None)).unwrap();
     assert_eq!((plain.format, plain.rules), (1, RULES));
     let protected = step(Some(&plain), &entry(Some(true), None)).unwrap();
@@ -793,6 +741,7 @@ fn purge_protection_holds_up_a_purge_that_has_not_begun() {
 
 #[test]
 fn a_vaults_head_keeps_from_where_it_may_be_called_until_a_resource_says_otherwise() {
+    const OF_NETWORK: u32 = 3;
     let entry = |uid: &str, default_action, bypass| VaultEntry {
         id: VaultId {
             namespace: Namespace::parse("shop").unwrap(),
@@ -809,11 +758,9 @@ fn a_vaults_head_keeps_from_where_it_may_be_called_until_a_resource_says_otherwi
         },
     };
     let new = NewVault {
-        write: WriteId([1; 16]),
         uuid: VaultUuid([1; 16]),
         incarnation: [1; 16],
         wrapped_key: vec![1],
-        now: UnixSeconds(1000),
     };
     let mut head: Option<VaultHead> = None;
     // Each asks for what the vault is after the one before: (resource, says) -> (written, head)
@@ -835,7 +782,7 @@ fn a_vaults_head_keeps_from_where_it_may_be_called_until_a_resource_says_otherwi
             true,
             true,
             false,
-            VAULT_FORMAT,
+            OF_NETWORK,
         ),
         (
             "one",
@@ -844,13 +791,13 @@ fn a_vaults_head_keeps_from_where_it_may_be_called_until_a_resource_says_otherwi
             false,
             true,
             false,
-            VAULT_FORMAT,
+            OF_NETWORK,
         ),
         // What is no longer said stays, and so for whoever comes after it under its name.
-        ("one", None, None, false, true, false, VAULT_FORMAT),
-        ("two", None, None, true, true, false, VAULT_FORMAT),
-        ("two", None, Some(Bypass::Volumes), true, true, true, VAULT_FORMAT),
-        ("three", None, None, true, true, true, VAULT_FORMAT),
+        ("one", None, None, false, true, false, OF_NETWORK),
+        ("two", None, None, true, true, false, OF_NETWORK),
+        ("two", None, Some(Bypass::Volumes), true, true, true, OF_NETWORK),
+        ("three", None, None, true, true, true, OF_NETWORK),
         (
             "three",
             Some(DefaultAction::Allow),
@@ -858,10 +805,10 @@ fn a_vaults_head_keeps_from_where_it_may_be_called_until_a_resource_says_otherwi
             true,
             false,
             false,
-            VAULT_FORMAT,
+            OF_NETWORK,
         ),
     ] {
-        let step = ensure_vault(head.as_ref(), &entry(uid, action, bypass), &new).unwrap();
+        let step = ensure_vault(head.as_ref(), &entry(uid, action, bypass), &new, VAULT_CONTEXT).unwrap();
         let next = match step {
             Step::Write { head, .. } => Some(head),
             Step::Keep(_) => None,
@@ -884,9 +831,15 @@ fn a_vaults_head_keeps_from_where_it_may_be_called_until_a_resource_says_otherwi
         );
         head = Some(now);
     }
-    let closed = ensure_vault(None, &entry("one", Some(DefaultAction::Deny), None), &new).unwrap();
+    let closed = ensure_vault(
+        None,
+        &entry("one", Some(DefaultAction::Deny), None),
+        &new,
+        VAULT_CONTEXT,
+    )
+    .unwrap();
     assert!(
-        matches!(&closed, Step::Write { head, .. } if head.rules.network.denies() && head.format == VAULT_FORMAT),
+        matches!(&closed, Step::Write { head, .. } if head.rules.network.denies() && head.format == OF_NETWORK),
         "closed from its first moment"
     );
 }
@@ -929,6 +882,9 @@ fn a_fence_changes_nothing_but_that_it_follows_and_leaves_a_receipt_where_nothin
         fenced(Some(&free_head()), 1_000_000),
     ];
     for receipt in receipts {
-        assert!(receipt.is_free() && receipt.purged.len() == 1, "{receipt:?}");
+        assert!(
+            receipt.is_free() && receipt.purged.lately.len() == 1,
+            "{receipt:?}"
+        );
     }
 }

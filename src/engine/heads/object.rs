@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::wire::{self, DecodeError};
 use super::{
-    Body, DoneRequests, FIRST_FORMAT, FORMAT_OF_PARTS, FORMAT_OF_PURGES, Incarnation, PageRef, Paged,
+    Body, DoneRequests, FIRST_FORMAT, FORMAT_OF_PARTS, FORMAT_OF_PURGES, Incarnation, PageRef, Paged, Purges,
     VersionEntry, Versions, WriteIds,
 };
 use crate::engine::Error;
@@ -23,17 +23,8 @@ pub(in crate::engine) struct Head {
     pub(in crate::engine) requests: DoneRequests,
     /// None: the name is free. The record stays for a day after a purge, as its receipt.
     pub(in crate::engine) secret: Option<SecretState>,
-    /// Lives of the name that were purged lately, oldest first: who saw one of them may take what followed it for good.
-    pub(in crate::engine) purged: Vec<PurgedLife>,
-    /// How many lives were purged before those: who saw one of these may take what followed it too.
-    pub(in crate::engine) purged_before: u64,
-}
-
-/// A life of a name that was ended by a purge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::engine) struct PurgedLife {
-    pub(in crate::engine) incarnation: Incarnation,
-    pub(in crate::engine) at: UnixSeconds,
+    /// Lives of the name that were purged.
+    pub(in crate::engine) purged: Purges,
 }
 
 /// The secret of a name.
@@ -54,11 +45,6 @@ pub(in crate::engine) struct Deleted {
     /// A purge has begun: there is no way back.
     pub(in crate::engine) purging: bool,
 }
-
-/// For how long a purge can be told from a loss, in seconds.
-pub(in crate::engine) const RECEIPT_SECONDS: i64 = 86_400;
-/// How many purges of one name are kept in mind within that time.
-const RECEIPTS: usize = 16;
 
 impl Head {
     /// The secret, if it is not deleted.
@@ -122,24 +108,6 @@ impl Head {
         self.secret.is_none()
     }
 
-    /// Notes that the present life was purged.
-    pub(in crate::engine) fn note_purge(&mut self, at: UnixSeconds) {
-        self.purged.push(PurgedLife {
-            incarnation: self.incarnation,
-            at,
-        });
-        let first = self.purged.len().saturating_sub(RECEIPTS);
-        self.purged.drain(..first);
-        self.purged_before += first as u64;
-    }
-
-    /// Forgets purges of which nobody needs to be told any more.
-    pub(in crate::engine) fn forget_purges(&mut self, now: UnixSeconds) {
-        let before = self.purged.len();
-        self.purged.retain(|life| now < life.at.plus(RECEIPT_SECONDS));
-        self.purged_before += (before - self.purged.len()) as u64;
-    }
-
     /// Whether it names records of its own.
     pub(super) fn has_parts(&self) -> bool {
         let has_parts = |secret: &SecretState| {
@@ -153,7 +121,7 @@ impl Head {
     pub(super) fn needed_format(&self) -> u32 {
         if self.has_parts() {
             FORMAT_OF_PARTS
-        } else if self.purged.is_empty() {
+        } else if self.purged.lately.is_empty() {
             FIRST_FORMAT
         } else {
             FORMAT_OF_PURGES

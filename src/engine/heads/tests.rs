@@ -53,14 +53,27 @@ fn entry() -> impl Strategy<Value = VersionEntry> {
         )
 }
 
+fn deleted() -> impl Strategy<Value = Deleted> {
+    (seconds(), seconds(), any::<bool>()).prop_map(|(at, purge_due, purging)| Deleted {
+        at,
+        purge_due,
+        purging,
+    })
+}
+
+fn purges() -> impl Strategy<Value = Purges> {
+    let lately = vec((any::<[u8; 16]>(), seconds()), 0..4);
+    (lately, any::<u64>()).prop_map(|(lately, before)| Purges {
+        lately: lately
+            .into_iter()
+            .map(|(incarnation, at)| PurgedLife { incarnation, at })
+            .collect(),
+        before,
+    })
+}
+
 fn secret() -> impl Strategy<Value = SecretState> {
-    let deleted = option::of(
-        (seconds(), seconds(), any::<bool>()).prop_map(|(at, purge_due, purging)| Deleted {
-            at,
-            purge_due,
-            purging,
-        }),
-    );
+    let deleted = option::of(deleted());
     let maker = option::of(("[a-z]{1,63}", ".{0,36}", "[a-z.]{1,80}").prop_map(
         |(namespace, uid, resource)| Owner {
             namespace: Namespace::parse(&namespace).unwrap(),
@@ -104,12 +117,10 @@ prop_compose! {
         rev: u64,
         writes in write_ids(),
         secret in option::of(secret()),
-        purged in vec((any::<[u8; 16]>(), seconds()), 0..4),
-        purged_before: u64,
+        purged in purges(),
         requests in requests(),
     ) -> Head {
-        let purged = purged.into_iter().map(|(incarnation, at)| PurgedLife { incarnation, at }).collect();
-        Head { format, name: ObjectName::parse(&name).unwrap(), incarnation, rev, writes, requests, secret, purged, purged_before }
+        Head { format, name: ObjectName::parse(&name).unwrap(), incarnation, rev, writes, requests, secret, purged }
     }
 }
 
@@ -136,8 +147,10 @@ prop_compose! {
         (namespace, name) in ("[a-z]{1,63}", "[a-z]{3,24}"),
         (namespace_uid, resource_uid) in (".{0,36}", ".{0,36}"),
         rules in rules(),
-        wrapped_key in vec(any::<u8>(), 0..200),
+        wrapped_key in option::of(vec(any::<u8>(), 1..200)),
         made in seconds(),
+        deleted in option::of(deleted()),
+        purged in purges(),
     ) -> VaultHead {
         VaultHead {
             format,
@@ -151,6 +164,8 @@ prop_compose! {
             rules,
             wrapped_key,
             made,
+            deleted,
+            purged,
         }
     }
 }
@@ -251,8 +266,7 @@ fn a_head_of_the_first_format_stays_readable() {
         writes,
         requests: DoneRequests::default(),
         secret: Some(secret),
-        purged: Vec::new(),
-        purged_before: 0,
+        purged: Purges::default(),
     };
     let first = "a6000101624462025002020202020202020202020202020202030104815003030303030303030303030303030303\
                  05a10081a90050010101010101010101010101010101010101\
@@ -290,8 +304,10 @@ fn a_vaults_head_of_the_first_format_stays_readable() {
             outside_validity: OutsideValidity::Deny,
             network: NetworkAcls::default(),
         },
-        wrapped_key: vec![4],
+        wrapped_key: Some(vec![4]),
         made: UnixSeconds(1000),
+        deleted: None,
+        purged: Purges::default(),
     };
     let first = "ac0001015001010101010101010101010101010101025002020202020202020202020202020202\
                  0301048150030303030303030303030303030303030564736 86f70066464656d6f07616e086172\
@@ -354,8 +370,10 @@ fn head_of(lengths: &[usize], purges: usize) -> Head {
         writes: WriteIds::default(),
         requests: DoneRequests::default(),
         secret,
-        purged: vec![purged; purges],
-        purged_before: 0,
+        purged: Purges {
+            lately: vec![purged; purges],
+            before: 0,
+        },
     }
 }
 

@@ -9,7 +9,7 @@ use minicbor::{Decode, Encode};
 
 use super::{
     Body, Deleted, DoneRequest, DoneRequests, FORMAT, FORMAT_OF_PARTS, Head, PageRef, PartRef, PurgedLife,
-    RequestMark, SecretState, VaultHead, VersionEntry, Versions, WriteId, WriteIds,
+    Purges, RequestMark, SecretState, VaultHead, VersionEntry, Versions, WriteId, WriteIds,
 };
 use crate::engine::Error;
 use crate::model::{
@@ -206,6 +206,7 @@ struct WireVault<'a> {
     resource_uid: &'a str,
     #[n(9)]
     retention_days: u16,
+    /// Empty in the receipt of a purge.
     #[cbor(b(10), with = "minicbor::bytes")]
     wrapped_key: &'a [u8],
     #[n(11)]
@@ -221,6 +222,12 @@ struct WireVault<'a> {
     /// Whether volumes need no network rule.
     #[n(15)]
     volumes_bypass: Option<bool>,
+    #[n(16)]
+    deleted: Option<WireDeleted>,
+    #[n(17)]
+    purged: Option<Vec<WirePurged>>,
+    #[n(18)]
+    purged_before: Option<u64>,
 }
 
 pub(super) fn encode_head(head: &Head) -> Result<Vec<u8>, Error> {
@@ -238,21 +245,17 @@ pub(super) fn encode_head(head: &Head) -> Result<Vec<u8>, Error> {
                 .then(|| secret.versions.pages().iter().map(wire_page).collect()),
             count: (!secret.versions.pages().is_empty())
                 .then(|| u32::try_from(secret.versions.count()).unwrap_or(u32::MAX)),
-            deleted: secret.deleted.map(|d| WireDeleted {
-                at: d.at.0,
-                purge_due: d.purge_due.0,
-                purging: d.purging.then_some(true),
-            }),
+            deleted: secret.deleted.map(wire_deleted),
             maker: secret.maker.as_ref().map(|owner| WireOwner {
                 namespace: owner.namespace.as_str(),
                 namespace_uid: owner.namespace_uid.as_str(),
                 resource: &owner.resource,
             }),
         }),
-        purged: (!head.purged.is_empty()).then(|| head.purged.iter().map(wire_purged).collect()),
+        purged: wire_purges(&head.purged),
         requests: (head.requests.iter().len() > 0).then(|| head.requests.iter().map(wire_request).collect()),
         readers: has_parts.then_some(FORMAT_OF_PARTS),
-        purged_before: (head.purged_before > 0).then_some(head.purged_before),
+        purged_before: (head.purged.before > 0).then_some(head.purged.before),
     })
 }
 
@@ -304,6 +307,17 @@ fn wire_request(done: &DoneRequest) -> WireRequest {
     }
 }
 
+fn wire_purges(purges: &Purges) -> Option<Vec<WirePurged>> {
+    (!purges.lately.is_empty()).then(|| purges.lately.iter().map(wire_purged).collect())
+}
+
+fn read_purges(lately: Option<&[WirePurged]>, before: Option<u64>) -> Purges {
+    Purges {
+        lately: lately.unwrap_or_default().iter().map(read_purged).collect(),
+        before: before.unwrap_or_default(),
+    }
+}
+
 const fn wire_purged(life: &PurgedLife) -> WirePurged {
     WirePurged {
         incarnation: life.incarnation,
@@ -326,9 +340,8 @@ pub(super) fn decode_head(bytes: &[u8]) -> Result<Head, DecodeError> {
         rev: wire.rev,
         writes: read_ids(&wire.writes),
         secret: wire.secret.map(read_secret).transpose()?,
-        purged: wire.purged.iter().flatten().map(read_purged).collect(),
+        purged: read_purges(wire.purged.as_deref(), wire.purged_before),
         requests: read_requests(wire.requests.as_deref()),
-        purged_before: wire.purged_before.unwrap_or_default(),
     })
 }
 
@@ -344,12 +357,15 @@ pub(super) fn encode_vault(head: &VaultHead) -> Result<Vec<u8>, Error> {
         namespace_uid: head.namespace_uid.as_str(),
         resource_uid: head.resource_uid.as_str(),
         retention_days: head.rules.retention_days,
-        wrapped_key: &head.wrapped_key,
+        wrapped_key: head.wrapped_key.as_deref().unwrap_or_default(),
         made: head.made.0,
         purge_protection: head.rules.purge_protection.then_some(true),
         outside_allowed: (head.rules.outside_validity == OutsideValidity::Allow).then_some(true),
         network_denies: head.rules.network.denies().then_some(true),
         volumes_bypass: (head.rules.network.bypass == Bypass::Volumes).then_some(true),
+        deleted: head.deleted.map(wire_deleted),
+        purged: wire_purges(&head.purged),
+        purged_before: (head.purged.before > 0).then_some(head.purged.before),
     })
 }
 
@@ -385,9 +401,27 @@ pub(super) fn decode_vault(bytes: &[u8]) -> Result<VaultHead, DecodeError> {
                 },
             },
         },
-        wrapped_key: wire.wrapped_key.to_vec(),
+        wrapped_key: (!wire.wrapped_key.is_empty()).then(|| wire.wrapped_key.to_vec()),
         made: UnixSeconds(wire.made),
+        deleted: wire.deleted.as_ref().map(read_deleted),
+        purged: read_purges(wire.purged.as_deref(), wire.purged_before),
     })
+}
+
+const fn wire_deleted(deleted: Deleted) -> WireDeleted {
+    WireDeleted {
+        at: deleted.at.0,
+        purge_due: deleted.purge_due.0,
+        purging: if deleted.purging { Some(true) } else { None },
+    }
+}
+
+fn read_deleted(wire: &WireDeleted) -> Deleted {
+    Deleted {
+        at: UnixSeconds(wire.at),
+        purge_due: UnixSeconds(wire.purge_due),
+        purging: wire.purging.unwrap_or(false),
+    }
 }
 
 pub(super) fn encode(value: &impl Encode<()>) -> Result<Vec<u8>, Error> {
@@ -470,11 +504,7 @@ fn read_secret(wire: WireSecret<'_>) -> Result<SecretState, DecodeError> {
         bytes: page.bytes,
     });
     Ok(SecretState {
-        deleted: wire.deleted.map(|d| Deleted {
-            at: UnixSeconds(d.at),
-            purge_due: UnixSeconds(d.purge_due),
-            purging: d.purging.unwrap_or(false),
-        }),
+        deleted: wire.deleted.as_ref().map(read_deleted),
         versions: Versions::from_parts(entries, pages.collect(), count).ok_or(DecodeError)?,
         maker: wire.maker.as_ref().map(read_owner).transpose()?,
     })

@@ -16,7 +16,7 @@ use crate::store::{Record, RecordName, Stamp};
 
 /// What a record turned out to be.
 pub(super) enum Opened {
-    Vault(Box<VaultHead>, SealingKey),
+    Vault(Box<VaultHead>, Option<SealingKey>),
     Object(VaultUuid, Box<Head>),
     /// A part, as far as it can be told without its head.
     Part(VaultUuid, Incarnation),
@@ -89,14 +89,14 @@ struct Life<'a> {
 }
 
 impl<'a> Life<'a> {
-    fn of_vault(head: &VaultHead) -> Self {
+    fn of_vault(head: &'a VaultHead) -> Self {
         Self {
             incarnation: head.incarnation,
             rev: head.rev,
             newest: head.writes.newest(),
-            purged: &[],
-            purged_before: 0,
-            over: false,
+            purged: &head.purged.lately,
+            purged_before: head.purged.before,
+            over: head.is_free(),
         }
     }
 
@@ -105,8 +105,8 @@ impl<'a> Life<'a> {
             incarnation: head.incarnation,
             rev: head.rev,
             newest: head.writes.newest(),
-            purged: &head.purged,
-            purged_before: head.purged_before,
+            purged: &head.purged.lately,
+            purged_before: head.purged.before,
             over: head.is_free(),
         }
     }
@@ -182,6 +182,10 @@ impl<'a> Draft<'a> {
         let size = record.envelope.len() as u64;
         match opened {
             Opened::Other => {}
+            // Of a vault that was purged while the record was being opened: worth nothing, and to be removed.
+            Opened::Object(vault, _) | Opened::Part(vault, _) if self.is_purged(vault) => {
+                self.put_stray(record)
+            }
             Opened::Vault(head, key) => self.put_vault(&record.name, &record.stamp, size, *head, key),
             Opened::Object(vault, head) => self.put_object(&record.name, &record.stamp, size, vault, *head),
             Opened::Part(vault, incarnation) => {
@@ -193,7 +197,7 @@ impl<'a> Draft<'a> {
                     *vault = Header::peek(&record.envelope).ok().map(|header| header.vault);
                 }
             }
-            Opened::NoVault(uuid) => match self.snapshot.by_uuid(uuid).map(|vault| vault.key.clone()) {
+            Opened::NoVault(uuid) => match self.snapshot.by_uuid(uuid).and_then(|vault| vault.key.clone()) {
                 // The vault came while the record was being opened.
                 Some(key) => {
                     let opened = Opened::open(self.seals, record, |_| Some(key.clone()));
@@ -210,7 +214,7 @@ impl<'a> Draft<'a> {
         stamp: &Stamp,
         size: u64,
         head: VaultHead,
-        key: SealingKey,
+        key: Option<SealingKey>,
     ) {
         if self.passed(record, stamp) {
             return;
@@ -239,14 +243,21 @@ impl<'a> Draft<'a> {
             ) {
                 Verdict::Old => return,
                 Verdict::Follows => {
-                    let (stamp, head) = (stamp.clone(), Arc::new(head));
+                    let (before, objects) = (vault.head.uuid, vault.objects.clone());
+                    let lives_on = before == head.uuid && !head.is_free();
+                    if !lives_on {
+                        self.drop_records(before);
+                    }
+                    if before != head.uuid {
+                        self.snapshot.addresses.remove(&before);
+                    }
                     Vault {
-                        stamp,
+                        stamp: stamp.clone(),
                         size,
-                        head,
+                        head: Arc::new(head),
                         key,
                         damage: None,
-                        ..Vault::clone(vault)
+                        objects: if lives_on { objects } else { imbl::OrdMap::new() },
                     }
                 }
                 Verdict::Refused(damage) => return self.damage(record, stamp, size, damage),
@@ -257,6 +268,29 @@ impl<'a> Draft<'a> {
         self.snapshot.addresses.insert(uuid, address.clone());
         self.snapshot.vaults.insert(address, Arc::new(next));
         self.take_in_strays(uuid);
+    }
+
+    fn is_purged(&self, vault: VaultUuid) -> bool {
+        let vault = self.snapshot.by_uuid(vault);
+        vault.is_some_and(|vault| vault.head.is_free())
+    }
+
+    /// A vault was purged: its records are gone, or are worth nothing.
+    fn drop_records(&mut self, vault: VaultUuid) {
+        let of_vault = |place: &Place| match place {
+            Place::Object { vault: of, .. } | Place::Part { vault: of, .. } => *of == vault,
+            Place::Vault(_) | Place::Stray(_) | Place::Unreadable { .. } => false,
+        };
+        let records: Vec<_> = self
+            .snapshot
+            .places
+            .iter()
+            .filter(|(_, place)| of_vault(place))
+            .map(|(record, _)| record.clone())
+            .collect();
+        for record in records {
+            self.clear(&record);
+        }
     }
 
     fn take_in_strays(&mut self, uuid: VaultUuid) {
@@ -289,7 +323,7 @@ impl<'a> Draft<'a> {
         if self.passed(record, stamp) {
             return;
         }
-        let Some(found) = self.snapshot.by_uuid(vault) else {
+        let Some(found) = self.snapshot.by_uuid(vault).filter(|vault| !vault.head.is_free()) else {
             return;
         };
         let name: Arc<str> = match found.objects.get_key_value(head.name.folded()) {
@@ -466,9 +500,13 @@ impl<'a> Draft<'a> {
         }
         match self.snapshot.places.get(record) {
             None => {}
-            Some(Place::Object { vault, name }) if self.is_receipt(*vault, name) => {
+            Some(Place::Object { vault, name }) if self.may_go(*vault, name) => {
                 let (vault, name) = (*vault, Arc::clone(name));
                 self.forget(record, vault, &name);
+            }
+            Some(Place::Vault(address)) if self.is_receipt(address) => {
+                let address = address.clone();
+                self.forget_vault(record, &address);
             }
             Some(Place::Vault(_) | Place::Object { .. }) => self.mark(record, stamp, 0, Damage::Vanished),
             // Whether a part is missed is seen by who wants it.
@@ -476,16 +514,30 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Whether nothing is known of an object but that it was purged.
-    fn is_receipt(&self, vault: VaultUuid, name: &str) -> bool {
-        let object = self
-            .snapshot
-            .by_uuid(vault)
-            .and_then(|vault| vault.objects.get(name));
-        object.is_some_and(|object| object.head.is_free() && object.damage.is_none())
+    /// Whether an object may go: nothing is known of it but that it was purged, or its whole vault is being purged.
+    fn may_go(&self, vault: VaultUuid, name: &str) -> bool {
+        let Some(vault) = self.snapshot.by_uuid(vault) else {
+            return false;
+        };
+        let is_receipt = |object: &Arc<Object>| object.head.is_free() && object.damage.is_none();
+        vault.head.is_purging() && vault.damage.is_none() || vault.objects.get(name).is_some_and(is_receipt)
     }
 
-    /// The receipt of a purge has done its time.
+    /// Whether nothing is known of a vault but that it was purged.
+    fn is_receipt(&self, address: &VaultAddress) -> bool {
+        let vault = self.snapshot.vaults.get(address);
+        vault.is_some_and(|vault| vault.head.is_free() && vault.damage.is_none())
+    }
+
+    /// The receipt of a vault's purge has done its time.
+    fn forget_vault(&mut self, record: &RecordName, address: &VaultAddress) {
+        self.clear(record);
+        if let Some(vault) = self.snapshot.vaults.remove(address) {
+            self.snapshot.addresses.remove(&vault.head.uuid);
+        }
+    }
+
+    /// An object that may go is gone.
     fn forget(&mut self, record: &RecordName, vault: VaultUuid, name: &str) {
         self.clear(record);
         self.change_vault(vault, |vault| {

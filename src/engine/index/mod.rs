@@ -73,7 +73,7 @@ impl ReadPages {
                 return Ok(None);
             };
             let (kind, named) = (PartKind::Page, (uuid, &life));
-            let content = seals.open_named_part(&vault.key, &record, kind, &page.part, envelope, named)?;
+            let content = seals.open_named_part(vault.key()?, &record, kind, &page.part, envelope, named)?;
             let entries =
                 decode_page(content.expose()).map_err(|_| Error::RecordDamaged(Damage::DoesNotOpen))?;
             older.add(entries);
@@ -126,7 +126,7 @@ impl Index {
             return;
         }
         let opened = Opened::open(&self.seals, record, |vault| {
-            known.by_uuid(vault).map(|v| v.key.clone())
+            known.by_uuid(vault).and_then(|v| v.key.clone())
         });
         self.edit(|draft| draft.put(record, opened));
     }
@@ -153,7 +153,7 @@ impl Index {
         stamp: &Stamp,
         size: u64,
         head: VaultHead,
-        key: SealingKey,
+        key: Option<SealingKey>,
     ) {
         self.edit(|draft| {
             draft.see(stamp.revision);
@@ -183,8 +183,8 @@ impl Index {
         self.edit(|draft| draft.know_pages(read.vault, &read.folded, &read.pages, &read.older));
     }
 
-    /// The receipt of a purge was removed here.
-    pub(super) fn forget_receipt(&self, record: &RecordName, stamp: &Stamp) {
+    /// The record of something that was purged was removed here.
+    pub(super) fn forget(&self, record: &RecordName, stamp: &Stamp) {
         self.edit(|draft| draft.remove(record, stamp));
     }
 
@@ -220,7 +220,7 @@ impl Index {
         let mut opened = Vec::with_capacity(vaults.len().saturating_add(objects.len()));
         for record in vaults {
             let vault = Opened::open(&self.seals, record, |_| None);
-            if let Opened::Vault(head, key) = &vault {
+            if let Opened::Vault(head, Some(key)) = &vault {
                 keys.insert(head.uuid, key.clone());
             }
             opened.push((record, vault));
@@ -229,7 +229,7 @@ impl Index {
             let key = |vault| {
                 known
                     .by_uuid(vault)
-                    .map(|v| &v.key)
+                    .and_then(|v| v.key.as_ref())
                     .or_else(|| keys.get(&vault))
                     .cloned()
             };

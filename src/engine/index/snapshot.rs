@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::crypto::SealingKey;
+use crate::crypto::{Header, SealingKey};
 use crate::engine::Damage;
 use crate::engine::Error;
 use crate::engine::heads::{Head, Incarnation, VaultHead};
@@ -35,7 +35,8 @@ pub(in crate::engine) struct Vault {
     pub(super) size: u64,
     /// The newest good state; refused while there is `damage`.
     pub(in crate::engine) head: Arc<VaultHead>,
-    pub(in crate::engine) key: SealingKey,
+    /// None once it was purged.
+    pub(super) key: Option<SealingKey>,
     pub(in crate::engine) damage: Option<Damage>,
     /// By name in lower case.
     pub(in crate::engine) objects: imbl::OrdMap<Arc<str>, Arc<Object>>,
@@ -188,6 +189,19 @@ impl Snapshot {
         self.parts.values().flatten()
     }
 
+    /// All records of a vault but its own head, and those that say that they are. It looks at everything.
+    pub(in crate::engine) fn records_of(&self, uuid: VaultUuid) -> Vec<(RecordName, Stamp)> {
+        let records = self.places.iter().filter(|(_, place)| match place {
+            Place::Vault(_) => false,
+            Place::Object { vault, .. } | Place::Part { vault, .. } => *vault == uuid,
+            Place::Stray(record) => Header::peek(&record.envelope).is_ok_and(|header| header.vault == uuid),
+            Place::Unreadable { vault, .. } => *vault == Some(uuid),
+        });
+        records
+            .filter_map(|(record, _)| Some((record.clone(), self.stamp(record)?.clone())))
+            .collect()
+    }
+
     /// The vault that a part belongs to.
     pub(in crate::engine) fn vault_of_part(&self, record: &RecordName) -> Option<&Arc<Vault>> {
         match self.places.get(record) {
@@ -219,6 +233,13 @@ impl Vault {
         let objects = self.objects.values();
         let harmed = objects.filter(|object| object.damage.is_some_and(Damage::is_harm));
         usize::from(self.damage.is_some()).saturating_add(harmed.count())
+    }
+
+    /// What its records are sealed under.
+    pub(in crate::engine) fn key(&self) -> Result<&SealingKey, Error> {
+        self.key.as_ref().ok_or_else(|| Error::VaultNotReady {
+            vault: self.head.id.clone(),
+        })
     }
 
     /// Fails if it is damaged.

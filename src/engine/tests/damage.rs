@@ -357,7 +357,13 @@ async fn a_value_that_was_swapped_with_another_versions_is_refused() {
     let envelope = world
         .engine
         .seals
-        .seal_object(vault.head.uuid, &vault.key, &name, &head, &head.encode().unwrap())
+        .seal_object(
+            vault.head.uuid,
+            vault.key().unwrap(),
+            &name,
+            &head,
+            &head.encode().unwrap(),
+        )
         .unwrap();
     world.overwrite(&name, &envelope).await;
     world.tell();

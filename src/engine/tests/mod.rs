@@ -14,3 +14,4 @@ mod retries;
 mod secrets;
 mod shaky;
 pub(super) mod support;
+mod vaults;

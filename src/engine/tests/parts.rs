@@ -639,7 +639,7 @@ async fn parts_of_a_head_that_this_version_cannot_read_are_kept() {
             let uuid = found.head.uuid;
             engine
                 .seals
-                .seal_object(uuid, &found.key, &good.name, &head, &content)
+                .seal_object(uuid, found.key().unwrap(), &good.name, &head, &content)
                 .unwrap()
         } else {
             let mut bent = good.envelope.to_vec();
@@ -684,7 +684,7 @@ async fn a_head_in_a_form_of_a_newer_version_is_refused_clearly_and_nothing_of_i
         let mut head = found.objects.get("a").unwrap().head.clone();
         head.rev = rev;
         let content = content.map_or_else(|| head.encode().unwrap(), <[u8]>::to_vec);
-        let (uuid, key) = (found.head.uuid, &found.key);
+        let (uuid, key) = (found.head.uuid, found.key().unwrap());
         engine
             .seals
             .seal_object(uuid, key, &good.name, &head, &content)

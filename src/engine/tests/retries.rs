@@ -99,7 +99,7 @@ async fn what_differs_in_anything_is_another_request() {
             uid: Uid::new("made-anew"),
             ..account
         }),
-        caller @ Caller::Operator => caller,
+        caller @ (Caller::Operator | Caller::Clock) => caller,
     };
     let with = |change: fn(&mut crate::model::SetSecret)| {
         let mut set = set_of("a", "x");

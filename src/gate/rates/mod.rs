@@ -189,7 +189,9 @@ const fn creates(operation: OperationName) -> bool {
         | OperationName::SecretRecover
         | OperationName::SecretPurge
         | OperationName::SecretBackup
-        | OperationName::VaultPut => false,
+        | OperationName::VaultPut
+        | OperationName::VaultDelete
+        | OperationName::VaultPurge => false,
     }
 }
 

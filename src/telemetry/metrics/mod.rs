@@ -55,6 +55,9 @@ pub struct Metrics {
     root_key_escrowed: IntGauge,
     root_key_missing: IntGauge,
     damaged_records: IntGauge,
+    clock_leader: IntGauge,
+    deleted_vaults: IntGauge,
+    vault_deletions_waiting: IntGauge,
     stored_bytes: IntGauge,
     stored_records: IntGauge,
     quota_used: GaugeVec,
@@ -157,6 +160,18 @@ impl Metrics {
             damaged_records: IntGauge::new(
                 "strongroom_damaged_records",
                 "Stored records that are refused: they do not open, went back, were replaced or are gone.",
+            )?,
+            clock_leader: IntGauge::new(
+                "strongroom_clock_leader",
+                "1 while this replica runs the lifecycle clock, which deletes and purges what is due.",
+            )?,
+            deleted_vaults: IntGauge::new(
+                "strongroom_deleted_vaults",
+                "Vaults that are deleted and kept until their purge date; the clock tells.",
+            )?,
+            vault_deletions_waiting: IntGauge::new(
+                "strongroom_vault_deletions_waiting",
+                "Vaults without a Vault resource that are not deleted yet, since too many went at once; the clock tells.",
             )?,
             stored_bytes: IntGauge::new(
                 "strongroom_stored_bytes",
@@ -269,6 +284,9 @@ impl Metrics {
                 Box::new(self.root_key_escrowed.clone()),
                 Box::new(self.root_key_missing.clone()),
                 Box::new(self.damaged_records.clone()),
+                Box::new(self.clock_leader.clone()),
+                Box::new(self.deleted_vaults.clone()),
+                Box::new(self.vault_deletions_waiting.clone()),
                 Box::new(self.stored_bytes.clone()),
                 Box::new(self.stored_records.clone()),
                 Box::new(self.quota_used.clone()),
@@ -372,6 +390,20 @@ impl Metrics {
     pub fn damaged_records(&self, records: usize) {
         self.damaged_records
             .set(i64::try_from(records).unwrap_or(i64::MAX));
+    }
+
+    /// Whether this replica runs the lifecycle clock.
+    pub fn leads_clock(&self, leads: bool) {
+        self.clock_leader.set(i64::from(leads));
+        self.vault_lifecycle(0, 0);
+    }
+
+    /// How many vaults are deleted and kept, and how many wait to be deleted, since too many resources went at once.
+    pub fn vault_lifecycle(&self, deleted: usize, waiting: usize) {
+        self.deleted_vaults
+            .set(i64::try_from(deleted).unwrap_or(i64::MAX));
+        self.vault_deletions_waiting
+            .set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
 
     /// What all sealed records of vaults take.

@@ -280,7 +280,7 @@ fn he_cannot_tell_anothers_vault_or_secret_from_one_that_is_not_there() {
         let of_victim = format!("--namespace={}", crime.victim.namespace);
         crime.as_mallory(&["get", what, &of_victim], None).refused();
     }
-    for what in ["vaults", "vaultsecrets"] {
+    for what in ["vaults", "vaultsecrets", "deletedvaults"] {
         crime
             .as_mallory(&["get", what, "--all-namespaces", "--namespace="], None)
             .refused();

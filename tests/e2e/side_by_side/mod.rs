@@ -2,6 +2,7 @@
 
 mod guards;
 mod hostile;
+pub(in crate::e2e) mod lifecycle;
 mod liveness;
 mod network;
 mod operator;

@@ -30,6 +30,7 @@ fn kubectl_explain_has_a_text_for_every_field() {
         "networkrules",
         "vaultsecrets",
         "sealedrecords",
+        "deletedvaults",
     ] {
         let said = kubectl(
             &["get", "crd", &format!("{kind}.strongroom.dev"), "-o", "json"],

@@ -107,10 +107,10 @@ fn beyond_the_staleness_bound_reads_are_refused_until_the_api_server_is_back() {
 }
 
 /// The staleness bound is another until this is dropped.
-struct Bound(String);
+pub(super) struct Bound(String);
 
 impl Bound {
-    fn of(bound: &str) -> Self {
+    pub(super) fn of(bound: &str) -> Self {
         let path = "jsonpath={.spec.template.spec.containers[0].env[?(@.name==\"STRONGROOM_STALENESS_BOUND\")].value}";
         let before = kubectl(
             &[

@@ -5,5 +5,6 @@
 
 mod control_plane;
 mod paused;
+mod purge;
 mod removal;
 mod weather;
