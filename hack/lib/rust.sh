@@ -14,6 +14,17 @@ need_rust() {
 	export PATH CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
 	(cd "$REPO" && cargo --version >/dev/null 2>&1) ||
 		fail "cargo does not start with the toolchain of rust-toolchain.toml: try 'rustup toolchain install' in $REPO"
+	forget_other_trees
+}
+
+# forget_other_trees: what was built of ours from another clone. cargo takes it for this one's where it is younger than the
+# files here.
+forget_other_trees() {
+	local last=$CARGO_TARGET_DIR/tree
+	[ "$(cat "$last" 2>/dev/null)" != "$REPO" ] || return 0
+	rm -rf "$CARGO_TARGET_DIR"/*/.fingerprint/strongroom-*
+	mkdir -p "$CARGO_TARGET_DIR"
+	echo "$REPO" >"$last"
 }
 
 # build_image: builds the product, makes its image, prints the image's reference.
