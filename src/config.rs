@@ -66,6 +66,16 @@ pub enum PodAddressCheck {
     Off,
 }
 
+/// Where the root key comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum RootKeyProvider {
+    /// A Secret of the release namespace, which is made at the first start.
+    Secret,
+    /// A file that somebody else makes and keeps.
+    File,
+}
+
 /// Where the audit log lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "camelCase")]
@@ -132,6 +142,16 @@ pub struct Serve {
     /// How old what reads rely on may be: 10s to 1h.
     #[arg(long, env = "STRONGROOM_STALENESS_BOUND", default_value = "5m", value_parser = staleness_bound)]
     pub staleness_bound: Duration,
+    /// Where the root key comes from.
+    #[arg(long, env = "STRONGROOM_ROOT_KEY_PROVIDER", value_enum, default_value_t = RootKeyProvider::Secret)]
+    pub root_key_provider: RootKeyProvider,
+    /// File with the 32 bytes of the root key, where the provider is File. It is read, never made and never written.
+    #[arg(
+        long,
+        env = "STRONGROOM_ROOT_KEY_FILE",
+        default_value = "/etc/strongroom/root-key/root-key"
+    )]
+    pub root_key_file: PathBuf,
     /// Folder of the audit log.
     #[arg(long, env = "STRONGROOM_AUDIT_DIR", default_value = "/var/log/strongroom")]
     pub audit_dir: PathBuf,

@@ -1,9 +1,12 @@
 //! The chart and the program agree.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::collections::BTreeSet;
+use std::env::var_os;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 
 use clap::CommandFactory;
 use strongroom::config::Cli;
@@ -133,5 +136,125 @@ fn an_uninstall_keeps_the_definitions() {
             "{}: {objects} objects, {kept} kept",
             path.display()
         );
+    }
+}
+
+/// What `helm template` makes of the chart with these values; none, and said loudly, where there is no helm: neither on the
+/// PATH nor among the cluster's tools.
+fn rendered(values: &str) -> Option<Output> {
+    let cache = var_os("STRONGROOM_CACHE").map(PathBuf::from).or_else(|| {
+        let of_the_user = var_os("XDG_CACHE_HOME").map(PathBuf::from);
+        let folder = of_the_user.or_else(|| Some(PathBuf::from(var_os("HOME")?).join(".cache")))?;
+        Some(folder.join("strongroom"))
+    });
+    let ours = cache.map(|cache| cache.join("bin/helm"));
+    let helms = [Some(PathBuf::from("helm")), ours];
+    let spawned = helms.into_iter().flatten().find_map(|helm| {
+        Command::new(helm)
+            .args([
+                "template",
+                "strongroom",
+                "--namespace",
+                "strongroom-system",
+                "--kube-version",
+                "v1.34.0",
+                "--values",
+                "-",
+            ])
+            .arg(chart())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .ok()
+    });
+    let Some(mut helm) = spawned else {
+        println!("SKIPPED: this needs helm, and there is none; `make cluster` brings one");
+        return None;
+    };
+    helm.stdin.take().unwrap().write_all(values.as_bytes()).unwrap();
+    Some(helm.wait_with_output().unwrap())
+}
+
+const IN_A_FILE: &str = "rootKey: {provider: File, file: {volume: {hostPath: {path: /etc/strongroom, type: Directory}}, path: keys/root}}";
+
+#[test]
+fn with_the_root_key_in_a_file_serve_mounts_it_and_nothing_of_its_secret_is_installed() {
+    let (Some(secret), Some(file)) = (rendered("{}"), rendered(IN_A_FILE)) else {
+        return;
+    };
+    let text = |output: Output| {
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{said}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (secret, file) = (text(secret), text(file));
+    // RBAC, the guard of our accounts, the guard against destruction; both guards again for the operator to compare.
+    assert!(secret.matches("strongroom-root-key").count() >= 5);
+    assert!(secret.contains("resources: [secrets, configmaps]"));
+    for (part, there) in [
+        ("strongroom-root-key", false),
+        (" secrets]", false),
+        ("[secrets", false),
+        ("'/secrets'", false),
+        ("resources: [configmaps]", true),
+        ("name: STRONGROOM_ROOT_KEY_PROVIDER, value: \"File\"", true),
+        (
+            "name: STRONGROOM_ROOT_KEY_FILE, value: \"/etc/strongroom/root-key/keys/root\"",
+            true,
+        ),
+        (
+            "{name: root-key, mountPath: /etc/strongroom/root-key, readOnly: true}",
+            true,
+        ),
+        (
+            "      - name: root-key\n        hostPath:\n          path: /etc/strongroom\n",
+            true,
+        ),
+    ] {
+        assert_eq!(file.contains(part), there, "{part}");
+    }
+    for part in ["STRONGROOM_ROOT_KEY_FILE", "mountPath: /etc/strongroom/root-key"] {
+        assert!(!secret.contains(part), "{part}");
+    }
+}
+
+#[test]
+fn values_that_name_no_file_of_a_volume_are_refused() {
+    for (values, refused) in [
+        (IN_A_FILE, false),
+        ("rootKey: {provider: File, file: {volume: {emptyDir: {}}}}", false),
+        ("rootKey: {provider: File}", true),
+        ("rootKey: {provider: Vault}", true),
+        (
+            "rootKey: {provider: File, file: {volume: {emptyDir: {}, hostPath: {path: /etc}}}}",
+            true,
+        ),
+        ("rootKey: {provider: File, file: {volume: {name: keys}}}", true),
+        (
+            "rootKey: {provider: File, file: {volume: {emptyDir: {}}, path: ../key}}",
+            true,
+        ),
+        (
+            "rootKey: {provider: File, file: {volume: {emptyDir: {}}, path: keys/../../key}}",
+            true,
+        ),
+        (
+            "rootKey: {provider: File, file: {volume: {emptyDir: {}}, path: /key}}",
+            true,
+        ),
+        (
+            "rootKey: {provider: File, file: {volume: {emptyDir: {}}, path: \"\"}}",
+            true,
+        ),
+        (
+            "rootKey: {provider: File, file: {volume: {emptyDir: {}}, path: .key}}",
+            false,
+        ),
+    ] {
+        let Some(output) = rendered(values) else { return };
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(!output.status.success(), refused, "{values}: {said}");
+        assert!(!refused || said.contains("rootKey"), "{values}: {said}");
     }
 }

@@ -8,4 +8,5 @@ mod generated;
 mod generated_protocol;
 mod http;
 mod rooms;
+mod root_key;
 mod samples;

@@ -1,4 +1,4 @@
-//! What needs the API server: feeds into the world, sealed records in the cluster's own etcd, the root key's Secret, key
+//! What needs the API server: feeds into the world, sealed records in the cluster's own etcd, the root key, key
 //! sets, look-ups of pods, the trust bundle, leadership, and the check of our clock.
 //!
 //! # Why
@@ -35,7 +35,10 @@ pub use keys::{ClusterKeys, KeysError};
 pub use lease::{Candidacy, contend};
 pub use pod_events::tell_pods;
 pub use pods::ClusterPods;
-pub use root_key::{ROOT_KEY_FIELD, ROOT_KEY_SECRET, RootKeyError, RootKeyFound, root_key, watch_root_key};
+pub use root_key::{
+    OpenStoreError, ROOT_KEY_FIELD, ROOT_KEY_SECRET, RootKeyError, RootKeyFound, RootKeySource, open_store,
+    root_key, watch_root_key,
+};
 pub use sealed_records::KubernetesStore;
 pub use trust_bundle::{Bundle, keep_trust_bundle, publish_trust_bundle};
 

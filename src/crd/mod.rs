@@ -67,7 +67,8 @@ pub mod labels {
 pub mod annotations {
     /// On the root key's Secret, by `serve`: UID of the namespace that it was made in.
     pub const MADE_IN: &str = "strongroom.dev/made-in";
-    /// On the root key's Secret, by a person: when they said that no sealed record is to be found (RFC 3339).
+    /// On the root key's Secret, or on our namespace where the key comes from a file, by a person: when they said that no
+    /// sealed record is to be found (RFC 3339).
     pub const START_EMPTY: &str = "strongroom.dev/start-empty";
     /// On the root key's Secret, by a person: a copy is kept elsewhere. The value is theirs: a date, a place.
     pub const ESCROWED: &str = "strongroom.dev/escrowed";

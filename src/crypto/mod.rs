@@ -1,4 +1,4 @@
-//! Seal, keyring, random, JOSE, X.509: the only room that names cryptographic crates.
+//! Seal, keyring, the root key's file, random, JOSE, X.509: the only room that names cryptographic crates.
 //!
 //! # Why
 //! - Every sealed record has a key of its own, derived with a fresh salt, so no key is ever used twice and no counter of
@@ -13,6 +13,7 @@ pub mod keyring;
 pub mod mac;
 mod pem;
 pub mod random;
+pub mod root_key_file;
 pub mod seal;
 pub mod x509;
 
@@ -20,5 +21,6 @@ pub use error::CryptoError;
 pub use jose::{IssuerKey, JwkSet, SigningAlgorithm, TokenHeader, VerificationKey};
 pub use keyring::{BackupKey, InstallationId, RootKey, SealingKey, VaultKey};
 pub use mac::NamingKey;
+pub use root_key_file::{RootKeyFile, RootKeyFileError};
 pub use seal::{Header, RecordType};
 pub use x509::{CertificateAuthority, Leaf};

@@ -7,6 +7,6 @@ pub enum RootKeyCare {
     Escrowed,
     /// Nobody said so.
     NotEscrowed,
-    /// What it was read from is gone: only the memory of running replicas has it.
+    /// What it was read from is gone or holds another one: only the memory of running replicas has it.
     Missing,
 }

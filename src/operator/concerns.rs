@@ -101,8 +101,8 @@ const fn root_key(care: RootKeyCare) -> Option<&'static str> {
              strongroom-root-key strongroom.dev/escrowed=$(date -u +%F), in Strongroom's namespace",
         ),
         RootKeyCare::Missing => Some(
-            "the root key's Secret is gone: once the data plane's present pods end, no vault can be opened. A cluster \
-             administrator restores it from its escrow, now",
+            "the root key is gone from where it was read, its Secret or its file: once the data plane's present pods end, no \
+             vault can be opened. A cluster administrator restores it from its escrow, now",
         ),
     }
 }
@@ -200,7 +200,11 @@ mod tests {
             "a data plane that has just begun has not looked yet"
         );
         let gone = said_by(&concerns.on(good(), cared(Some(RootKeyCare::Missing)), &conditions));
-        assert!(gone[1].message.contains("the root key's Secret is gone"));
+        assert!(
+            gone[1]
+                .message
+                .contains("the root key is gone from where it was read")
+        );
         let escrowed = cared(Some(RootKeyCare::Escrowed));
         assert!(concerns.on(good(), escrowed, &gone).also.is_empty());
     }

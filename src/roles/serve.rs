@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::{AuditLog, FileConfig};
 use crate::clock;
 use crate::cluster::{
-    Api, Bundle, Candidacy, ClusterKeys, ClusterPods, FeedsConfig, KubernetesStore, RecordSink, clock_off,
-    contend, declared_vaults, keep_trust_bundle, root_key, run_feeds, tell_pods, watch_clock, watch_root_key,
+    Api, Bundle, Candidacy, ClusterKeys, ClusterPods, FeedsConfig, KubernetesStore, RecordSink,
+    RootKeySource, clock_off, contend, declared_vaults, keep_trust_bundle, open_store, root_key, run_feeds,
+    tell_pods, watch_clock, watch_root_key,
 };
 use crate::config;
 use crate::dataplane::{Internal, Limits, Vaults, serve_internal, serve_vaults};
@@ -21,7 +22,6 @@ use crate::gate::{Gate, GateParts, Rates};
 use crate::identity::{AccountRef, Identity, PodAddressCheck, Settings};
 use crate::model::{Clock, Namespace};
 use crate::roles::{Attempt, RoleError, patiently, serve_health, show_fill, spawn_until, stay_tidy};
-use crate::store::installation::load_or_create;
 use crate::store::{Record, SealedStore, StoreEvent};
 use crate::telemetry::health::Readiness;
 use crate::telemetry::metrics::{Metrics, Shown};
@@ -46,6 +46,7 @@ const REFUSED_AT_ONCE: usize = 1024;
 pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -> Result<(), RoleError> {
     let metrics = Arc::new(Metrics::new(Shown::DataPlane).attempting("making metrics")?);
     let readiness = Readiness::new();
+    let keyed = readiness.flag("root-key", "the root key has not been read yet; the log says why");
     let listening = readiness.flag("start", "the store has not been opened yet");
     serve_health(&config.common, &metrics, &readiness).await?;
 
@@ -53,13 +54,15 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
         Namespace::parse(&config.release_namespace).attempting("reading the release namespace's name")?;
     let api = Api::infer().await.attempting("finding the API server")?;
 
+    let source = root_key_source(&config);
     let root = patiently(
         &stop,
         "reading the root key",
-        || root_key(&api, &namespace, clock.now().wall),
+        || root_key(&source, &api, &namespace, clock.now().wall),
         |e| e.kind(),
     )
     .await?;
+    keyed.set(true);
     if root.created {
         tracing::warn!(
             namespace = namespace.as_str(),
@@ -75,13 +78,14 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
     let installation = patiently(
         &stop,
         "opening the store",
-        || load_or_create(&*store, &root.key, root.created, clock.now().wall),
+        || open_store(&*store, &root, &source, &namespace, clock.now().wall),
         |e| e.kind(),
     )
     .await?;
+    let root = Arc::new(root.key);
     let vault_hosts = HostRule::vaults(&config.cluster_domain);
     let internal_hosts = HostRule::internal(&namespace, &config.cluster_domain);
-    let (sealing, permitted) = (root.key.sealing_key(), vault_hosts.permitted());
+    let (sealing, permitted) = (root.sealing_key(), vault_hosts.permitted());
     let authority = patiently(
         &stop,
         "opening the certificate authority",
@@ -117,7 +121,7 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
     }
     let engine = Arc::new(Engine::new(EngineParts {
         store,
-        root: Arc::new(root.key),
+        root: Arc::clone(&root),
         installation: installation.id,
         quotas: quotas(&config.quotas),
     }));
@@ -166,7 +170,14 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
     let (care, root_key) = watch::channel(None);
     spawn_until(
         &stop,
-        watch_root_key(api.clone(), namespace.clone(), Arc::clone(&metrics), care),
+        watch_root_key(
+            source,
+            api.clone(),
+            namespace.clone(),
+            root,
+            Arc::clone(&metrics),
+            care,
+        ),
     );
     spawn_until(&stop, show_damage(Arc::clone(&engine), Arc::clone(&metrics)));
     let candidacy = Candidacy {
@@ -263,6 +274,13 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
         tracing::warn!("some changes were still under way when this process had to end");
     }
     Ok(())
+}
+
+fn root_key_source(config: &config::Serve) -> RootKeySource {
+    match config.root_key_provider {
+        config::RootKeyProvider::Secret => RootKeySource::Secret,
+        config::RootKeyProvider::File => RootKeySource::File(config.root_key_file.clone()),
+    }
 }
 
 fn quotas(config: &config::Quotas) -> Quotas {

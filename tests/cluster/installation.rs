@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use strongroom::cluster::{
-    Api, Bundle, Candidacy, ClusterKeys, ClusterPods, ROOT_KEY_SECRET, RootKeyError, clock_off, contend,
-    publish_trust_bundle, root_key,
+    Api, Bundle, Candidacy, ClusterKeys, ClusterPods, ROOT_KEY_SECRET, RootKeyError, RootKeySource,
+    clock_off, contend, publish_trust_bundle, root_key,
 };
-use strongroom::crypto::jose;
+use strongroom::crypto::{RootKeyFileError, jose};
 use strongroom::identity::{KeySets, PodLookup};
 use strongroom::model::Namespace;
 use strongroom::telemetry::clock;
@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{config, serve_api};
-use crate::e2e::harness::{kubectl, tenant};
+use crate::e2e::harness::{kubectl, run, tenant};
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a cluster"]
@@ -24,14 +24,16 @@ async fn of_replicas_that_start_at_once_one_makes_the_root_key_and_all_have_the_
     let namespace = Namespace::parse(&tenant.namespace).unwrap();
     let api = Api::connect(&config().await).unwrap();
     let now = clock::system().now().wall;
-    let starts = (0..8).map(|_| root_key(&api, &namespace, now));
+    let starts = (0..8).map(|_| root_key(&RootKeySource::Secret, &api, &namespace, now));
     let found: Vec<_> = futures::future::join_all(starts)
         .await
         .into_iter()
         .map(Result::unwrap)
         .collect();
     assert_eq!(found.iter().filter(|f| f.created).count(), 1);
-    let again = root_key(&api, &namespace, now).await.unwrap();
+    let again = root_key(&RootKeySource::Secret, &api, &namespace, now)
+        .await
+        .unwrap();
     assert!(!again.created);
     for each in found {
         assert!(each.key.to_bytes().expose() == again.key.to_bytes().expose());
@@ -50,7 +52,7 @@ async fn of_replicas_that_start_at_once_one_makes_the_root_key_and_all_have_the_
         ])
         .ok();
     assert!(matches!(
-        root_key(&api, &namespace, now).await,
+        root_key(&RootKeySource::Secret, &api, &namespace, now).await,
         Err(RootKeyError::NotAKey { .. })
     ));
 }
@@ -64,11 +66,13 @@ async fn an_installation_that_lost_all_its_records_does_not_start_with_nothing_b
     let now = clock::system().now().wall;
     let refused = || async {
         matches!(
-            root_key(&api, &namespace, now).await,
+            root_key(&RootKeySource::Secret, &api, &namespace, now).await,
             Err(RootKeyError::StoreEmpty { .. })
         )
     };
-    root_key(&api, &namespace, now).await.unwrap();
+    root_key(&RootKeySource::Secret, &api, &namespace, now)
+        .await
+        .unwrap();
     assert!(
         !refused().await,
         "a first start that was cut off is finished by the next"
@@ -102,6 +106,48 @@ async fn an_installation_that_lost_all_its_records_does_not_start_with_nothing_b
         .kubectl(&["create", "secret", "generic", ROOT_KEY_SECRET, restored])
         .ok();
     assert!(refused().await, "a restored key waits for its records");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a cluster"]
+async fn with_a_root_key_in_a_file_only_a_namespace_in_which_nothing_was_opened_begins_anew() {
+    let tenant = tenant("root_key_in_a_file");
+    let namespace = Namespace::parse(&tenant.namespace).unwrap();
+    let api = Api::connect(&config().await).unwrap();
+    let now = clock::system().now().wall;
+    let folder = tempfile::tempdir().unwrap();
+    let source = RootKeySource::File(folder.path().join("root-key"));
+    let start = || root_key(&source, &api, &namespace, now);
+    assert!(matches!(
+        start().await.err(),
+        Some(RootKeyError::File(RootKeyFileError::Missing(_)))
+    ));
+    let key: Vec<u8> = (1..=32).collect();
+    std::fs::write(folder.path().join("root-key"), &key).unwrap();
+    let found = start().await.unwrap();
+    assert!(!found.created && found.key.to_bytes().expose() == key);
+    start()
+        .await
+        .expect("a first start that was cut off is finished by the next");
+
+    let opened = Bundle {
+        pem: "PEM".to_owned(),
+        tenant: "t-1".to_owned(),
+    };
+    publish_trust_bundle(&api, &namespace, &opened).await.unwrap();
+    let refused = start()
+        .await
+        .err()
+        .expect("the store was opened before")
+        .to_string();
+    println!("{refused}");
+    // What the text says to do is what helps.
+    let (_, command) = refused.split_once("kubectl ").unwrap();
+    let (command, _) = command.split_once(" (counts").unwrap();
+    run("sh", &["-c", &format!("kubectl {command}")], None).ok();
+    start().await.expect("a person said so");
+    let made = tenant.kubectl(&["get", "secret", ROOT_KEY_SECRET]);
+    assert!(!made.success, "no Secret was made");
 }
 
 #[tokio::test(flavor = "multi_thread")]

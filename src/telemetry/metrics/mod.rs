@@ -151,11 +151,11 @@ impl Metrics {
             )?,
             root_key_escrowed: IntGauge::new(
                 "strongroom_root_key_escrowed",
-                "1 once somebody said that a copy of the root key is kept elsewhere.",
+                "1 once somebody said that a copy of the root key is kept elsewhere, or where it comes from a file.",
             )?,
             root_key_missing: IntGauge::new(
                 "strongroom_root_key_missing",
-                "1 while the root key's Secret is gone and only running replicas have the key.",
+                "1 while the root key's Secret or file is gone or holds another key, and only running replicas have it.",
             )?,
             damaged_records: IntGauge::new(
                 "strongroom_damaged_records",
