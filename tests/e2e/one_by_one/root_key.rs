@@ -1,11 +1,15 @@
-//! The root key missing or wrong, and Strongroom uninstalled and installed again.
+//! The root key missing or wrong, in a Secret and in a file, and Strongroom uninstalled and installed again.
 
 use std::time::Duration;
 
 use super::{CHART, all_ready, destroy, helm, pods};
-use crate::e2e::harness::{RELEASE, eventually, kubectl, tenant};
+use crate::e2e::harness::{RELEASE, Said, eventually, kubectl, tenant};
 
 const ROOT: &str = "strongroom-root-key";
+/// What fills the volume in which the root key is a file: a Secret of another name, so that any cluster can.
+const FILLS: &str = "e2e-root-key-file";
+/// The key that is another one.
+const OTHER: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
 #[test]
 #[ignore = "needs a cluster"]
@@ -27,9 +31,8 @@ fn with_the_root_key_missing_or_wrong_serve_refuses_to_start_and_says_what_to_do
     );
 
     let mut wrong = kept.clone();
-    let other = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
     for value in wrong["data"].as_object_mut().unwrap().values_mut() {
-        *value = other.into();
+        *value = OTHER.into();
     }
     kubectl(&["create", "-f", "-"], Some(&wrong.to_string())).ok();
     let said = log_of_a_restarted_replica();
@@ -141,4 +144,150 @@ fn uninstalled_and_installed_again_it_finds_all_data() {
         said.success.then_some(said.stdout)
     });
     assert_eq!(said.trim(), "through the reinstall");
+}
+
+#[test]
+#[ignore = "needs a cluster"]
+fn a_root_key_that_is_carried_over_into_a_file_opens_everything_and_no_secret_is_needed() {
+    all_ready();
+    let tenant = tenant("a_root_key_that_is_carried_over");
+    tenant.vault(&["get", "set"]);
+    tenant.pod("client", "app", None);
+    tenant
+        .python("client", "client.set_secret('kept', 'through the move')")
+        .ok();
+    let reads = |what: &str| {
+        eventually(what, Duration::from_secs(20), || {
+            let said = tenant.python("client", "print(client.get_secret('kept').value)");
+            (said.success && said.stdout.trim() == "through the move").then_some(())
+        });
+    };
+    let path = "jsonpath={.data.root-key}";
+    let key = kubectl(&["-n", RELEASE, "get", "secret", ROOT, "-o", path], None).ok();
+    let moved = Moved::now();
+    fill(&key);
+    in_a_file(&["--wait", "--timeout", "3m"]).ok();
+    all_ready();
+    reads("what was sealed before the move is served");
+    tenant
+        .python("client", "client.set_secret('made', 'under the file')")
+        .ok();
+    for pod in pods("serve") {
+        let said = kubectl(&["-n", RELEASE, "logs", &pod], None).ok();
+        assert!(said.contains("the root key was read from its file"), "{said}");
+        assert!(!said.contains("everybody on the machine"), "{said}");
+    }
+
+    // Nothing of the Secret is left to the data plane, and nothing holds it back.
+    let account = format!("--as=system:serviceaccount:{RELEASE}:strongroom-serve");
+    for verb in ["get", "create"] {
+        let name = if verb == "get" {
+            "secrets/strongroom-root-key"
+        } else {
+            "secrets"
+        };
+        let may = kubectl(&["-n", RELEASE, "auth", "can-i", verb, name, &account], None);
+        assert_eq!(may.stdout.trim(), "no", "{verb}");
+    }
+    eventually("the Secret may go", Duration::from_secs(20), || {
+        let delete = ["-n", RELEASE, "delete", "--dry-run=server", "secret", ROOT];
+        kubectl(&delete, None).success.then_some(())
+    });
+    for condition in ["RootKeyNotEscrowed", "GuardMissing"] {
+        let path = format!("jsonpath={{.status.conditions[?(@.type==\"{condition}\")].message}}");
+        eventually(condition, Duration::from_secs(60), || {
+            let said = tenant.kubectl(&["get", "vault", "demo", "-o", &path]).ok();
+            said.is_empty().then_some(())
+        });
+    }
+
+    drop(moved);
+    reads("back in its Secret the key opens the same");
+    let made = tenant
+        .python("client", "print(client.get_secret('made').value)")
+        .ok();
+    assert_eq!(made.trim(), "under the file");
+}
+
+#[test]
+#[ignore = "needs a cluster"]
+fn another_root_key_in_the_file_is_refused_and_the_log_says_how_to_carry_the_right_one_over() {
+    all_ready();
+    let tenant = tenant("another_root_key_in_the_file");
+    tenant.vault(&["get", "set"]);
+    tenant.pod("client", "app", None);
+    tenant
+        .python("client", "client.set_secret('kept', 'all the while')")
+        .ok();
+    let _moved = Moved::now();
+    fill(OTHER);
+    in_a_file(&[]).ok();
+    let said = eventually("a replica that says why not", Duration::from_secs(60), || {
+        pods("serve").iter().find_map(|pod| {
+            let log = |more: &[&str]| {
+                kubectl(&[&["-n", RELEASE, "logs", pod.as_str()], more].concat(), None).stdout
+            };
+            let said = format!("{}{}", log(&[]), log(&["--previous"]));
+            said.contains("does not open").then_some(said)
+        })
+    });
+    println!("{said}");
+    for part in [
+        "another key than the one that the store was sealed with",
+        "/etc/strongroom/root-key/root-key",
+        "get secret strongroom-root-key -o jsonpath='{.data.root-key}' | base64 -d",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let read = tenant.python("client", "print(client.get_secret('kept').value)");
+    assert_eq!(read.ok().trim(), "all the while", "the other replica goes on");
+}
+
+/// Makes the Secret that fills the volume; the key is in base64.
+fn fill(key: &str) {
+    let secret = serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": { "name": FILLS, "namespace": RELEASE },
+        "data": { "root-key": key },
+    });
+    kubectl(&["apply", "-f", "-"], Some(&secret.to_string())).ok();
+}
+
+/// Upgrades to provider File.
+fn in_a_file(more: &[&str]) -> Said {
+    let volume = serde_json::json!({ "secret": { "secretName": FILLS, "defaultMode": 0o440 } });
+    let values = serde_json::json!({ "rootKey": { "provider": "File", "file": { "volume": volume } } });
+    let upgrade = ["upgrade", "strongroom", CHART, "--reuse-values", "-f", "-"];
+    helm(&[&upgrade, more].concat(), Some(&values.to_string()))
+}
+
+/// Puts the release back to the revision that it had, whatever happens.
+struct Moved(String);
+
+impl Moved {
+    fn now() -> Self {
+        let status = helm(&["status", "strongroom", "-o", "json"], None).ok();
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        Self(status["version"].to_string())
+    }
+}
+
+impl Drop for Moved {
+    fn drop(&mut self) {
+        let back = helm(
+            &["rollback", "strongroom", &self.0, "--wait", "--timeout", "3m"],
+            None,
+        );
+        let _ = kubectl(
+            &["-n", RELEASE, "delete", "secret", FILLS, "--ignore-not-found"],
+            None,
+        );
+        if std::thread::panicking() {
+            println!("the release is back: {}{}", back.success, back.stderr);
+        } else {
+            back.ok();
+            all_ready();
+        }
+    }
 }
