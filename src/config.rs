@@ -176,6 +176,30 @@ pub struct Serve {
     /// Address of the internal listener.
     #[arg(long, env = "STRONGROOM_INTERNAL_LISTEN", default_value = "0.0.0.0:8444")]
     pub internal_listen: SocketAddr,
+    /// What goes wrong on purpose.
+    #[cfg(any(test, feature = "failpoints"))]
+    #[command(flatten)]
+    pub failpoints: Failpoints,
+}
+
+/// What goes wrong on purpose, in a build for tests.
+#[cfg(any(test, feature = "failpoints"))]
+#[derive(Debug, Clone, Args)]
+pub struct Failpoints {
+    /// Folder of the files that arm points at which this process dies.
+    #[arg(long, env = "STRONGROOM_FAILPOINTS")]
+    pub failpoints: Option<PathBuf>,
+    /// Seconds by which this process takes it to be later than it is; less than 0 for earlier.
+    #[arg(
+        long,
+        env = "STRONGROOM_FAILPOINTS_CLOCK",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
+    pub failpoints_clock: i64,
+    /// Seconds after which a record that nobody names is collected, where not after the time of the product.
+    #[arg(long, env = "STRONGROOM_FAILPOINTS_COLLECT")]
+    pub failpoints_collect: Option<u64>,
 }
 
 /// How much of the store may be taken: MiB of sealed records, and how many of them.

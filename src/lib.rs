@@ -9,6 +9,7 @@ pub mod crd;
 pub mod crypto;
 pub mod dataplane;
 pub mod engine;
+pub mod failpoints;
 pub mod gate;
 pub mod identity;
 pub mod json;

@@ -12,6 +12,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("model", &[]),
     ("json", &[]),
+    ("failpoints", &[]),
     ("wire", &["model"]),
     ("crd", &["model"]),
     ("crypto", &["model"]),
@@ -20,7 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("identity", &["model", "crypto", "telemetry"]),
     ("network", &["model"]),
     ("policy", &["model"]),
-    ("engine", &["model", "crypto", "store", "policy"]),
+    ("engine", &["model", "crypto", "store", "policy", "failpoints"]),
     (
         "gate",
         &[
@@ -31,6 +32,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "policy",
             "audit",
             "engine",
+            "failpoints",
             "telemetry",
         ],
     ),
@@ -81,7 +83,7 @@ const CRATES: &[(&[&str], &[&str])] = &[
         &["crypto"],
     ),
     (&["tonic", "prost", "tonic_prost"], &["node"]),
-    (&["rustix"], &["node", "audit"]),
+    (&["rustix"], &["node", "audit", "failpoints"]),
     (&["rustls", "tokio_rustls"], &["tls", "client", "dataplane"]),
     (
         &["hyper", "hyper_util"],

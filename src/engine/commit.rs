@@ -9,6 +9,7 @@ use super::heads::WriteIds;
 use super::index::{Snapshot, VaultAddress};
 use super::parts::NewPart;
 use super::{Engine, Error, Usage};
+use crate::failpoints::{Point, here};
 use crate::model::{Reply, Uid, VaultUuid};
 use crate::store::{RecordName, Stamp, StoreError};
 
@@ -180,6 +181,7 @@ impl Engine {
             };
             match written {
                 Ok(stamp) => {
+                    here(Point::HeadWritten);
                     change.keep(self, &stamp, size, head);
                     self.drop_parts(replaced).await;
                     return Ok(write.reply);

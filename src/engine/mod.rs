@@ -86,6 +86,8 @@ pub struct Engine {
     aside: Aside,
     /// What is to be removed, and since when that is known.
     old: Mutex<tidy::Seen>,
+    /// How long a part may be named by nobody.
+    unnamed_for: Duration,
     /// How to wait; tests do not wait.
     pause: fn(Duration) -> BoxFuture<'static, ()>,
 }
@@ -124,6 +126,7 @@ impl Engine {
             lanes: Lanes::default(),
             aside: Aside::new(),
             old: Mutex::default(),
+            unnamed_for: tidy::UNNAMED_FOR,
             pause: |wait| tokio::time::sleep(wait).boxed(),
         }
     }

@@ -15,6 +15,7 @@ use super::heads::{Body, Head, Incarnation, PartKind, PartRef, VersionEntry};
 use super::index::{ReadPages, Snapshot, Vault, VaultAddress};
 use super::objects::{Life, body_place, ready_vault};
 use super::{Asked, Damage, Engine, Error};
+use crate::failpoints::{Point, here};
 use crate::model::{ObjectName, SecretBytes, VaultUuid};
 use crate::store::{Record, RecordName, Stamp, StoreError};
 
@@ -171,11 +172,18 @@ impl Engine {
         while let Some(result) = written.next().await {
             failed = result.err().or(failed);
         }
-        failed.map_or(Ok(()), |error| Err(Error::Store(error)))
+        if let Some(error) = failed {
+            return Err(Error::Store(error));
+        }
+        if !parts.is_empty() {
+            here(Point::PartsWritten);
+        }
+        Ok(())
     }
 
     async fn write_part(&self, part: &NewPart) -> Result<(), StoreError> {
         let stamp = self.written_part(part).await?;
+        here(Point::PartWritten);
         self.index.keep_part(part, &stamp);
         Ok(())
     }
@@ -236,6 +244,7 @@ impl Engine {
             };
             match self.store.delete(record, &known).await {
                 Ok(()) | Err(StoreError::NotFound) => {
+                    here(Point::PartRemoved);
                     self.index.forget_part(record);
                     return Ok(());
                 }

@@ -9,6 +9,7 @@ use super::decide::{self, Context, SealBody};
 use super::heads::Head;
 use super::objects::Value;
 use super::{Asked, Engine, Error};
+use crate::failpoints::{Point, here};
 use crate::model::{ObjectName, Reply};
 
 impl Engine {
@@ -38,9 +39,11 @@ impl Engine {
     }
 
     async fn finish(&self, asked: Asked<'_>, name: &ObjectName) -> Result<Reply, Error> {
+        here(Point::PurgeMarked);
         self.purge_parts(asked, name)
             .await
             .map_err(|_| Error::PurgeUnfinished)?;
+        here(Point::PartsRemoved);
         let end = |head: Option<&Head>, context: &Context, _: &SealBody<'_>| decide::end_purge(head, context);
         self.change(asked, name, Value::None, end)
             .await

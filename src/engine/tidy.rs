@@ -18,7 +18,7 @@ use crate::store::{RecordName, Stamp, StoreError};
 const LEAST_KEPT: Duration = Duration::from_hours(1);
 /// How long a part may be named by nobody: far longer than any change takes that is about to name it. A change that takes longer
 /// all the same fails.
-const UNNAMED_FOR: Duration = Duration::from_mins(10);
+pub(super) const UNNAMED_FOR: Duration = Duration::from_mins(10);
 
 /// When what may have to be removed was first seen so.
 #[derive(Default)]
@@ -53,8 +53,20 @@ impl Old {
 }
 
 impl Engine {
+    /// How often [`Engine::tidy`] is to be called: every ten minutes.
+    pub const fn tidy_every(&self) -> Duration {
+        self.unnamed_for
+    }
+
+    /// Another time than ten minutes for parts that nobody names. A change that takes longer fails.
+    #[cfg(any(test, feature = "failpoints"))]
+    #[must_use]
+    pub fn collecting_after(self, unnamed_for: Duration) -> Self {
+        Self { unnamed_for, ..self }
+    }
+
     /// Removes the receipts of purges that are older than a day, and parts that no head has named for ten minutes, and says
-    /// how many. To be called every few minutes; any replica may, and several at once.
+    /// how many. To be called every [`Engine::tidy_every`]; any replica may, and several at once.
     ///
     /// # Errors
     /// [`Error::Store`], [`Error::StoreRolledBack`]; what was removed until then stays removed.
@@ -107,7 +119,7 @@ impl Engine {
             let before = std::mem::take(&mut seen.parts);
             for record in unnamed {
                 let since = before.get(&record).copied().unwrap_or(now.monotonic);
-                if now.monotonic.saturating_duration_since(since) >= UNNAMED_FOR {
+                if now.monotonic.saturating_duration_since(since) >= self.unnamed_for {
                     old.push(record.clone());
                 }
                 seen.parts.insert(record, since);

@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::audit::{About, Asked, AuditLog, Line, Outcome};
 use crate::engine::Engine;
+use crate::failpoints::{Point, here};
 use crate::identity::{ConnectionMemory, Identity, Proof, Rejection};
 use crate::model::{
     Caller, Class, Clock, Moment, NodeCaller, Operation, OperationName, OwnedSecret, Reply, UnixSeconds,
@@ -495,12 +496,16 @@ impl Gate {
         permit: Permit,
         now: Moment,
     ) -> Result<Reply, Refusal> {
+        let class = permit.operation().class();
         // Reads need none: to do them again is what is asked.
-        let request_id = match permit.operation().class() {
+        let request_id = match class {
             Class::Read => None,
             Class::Change => about.client_request_id.clone(),
         };
         let entry = self.parts.audit.open(about, &permit, now).await?;
+        if class == Class::Change {
+            here(Point::IntentRecorded);
+        }
         let named = permit.operation().object().is_some();
         let result = self
             .parts
@@ -508,6 +513,9 @@ impl Gate {
             .perform(permit, request_id.as_deref(), now)
             .await
             .map_err(Refusal::from);
+        if class == Class::Change && result.is_ok() {
+            here(Point::EffectMade);
+        }
         let mut outcome = outcome(&result);
         if let (false, Ok(Reply::Secret(secret))) = (named, &result) {
             outcome.object = Some(secret.name.clone());

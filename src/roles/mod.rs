@@ -119,13 +119,10 @@ fn spawn_until(stop: &CancellationToken, work: impl Future<Output = ()> + Send +
     });
 }
 
-/// How often what has done its time is looked for.
-const BETWEEN_TIDYINGS: Duration = Duration::from_mins(10);
-
 /// Removes from the store what has done its time, for as long as it is polled. Every replica may do so.
 async fn stay_tidy(engine: Arc<Engine>, clock: Clock) {
     loop {
-        tokio::time::sleep(BETWEEN_TIDYINGS).await;
+        tokio::time::sleep(engine.tidy_every()).await;
         match engine.tidy(clock.now()).await {
             Ok(0) => {}
             Ok(removed) => tracing::info!(removed, "records that had done their time were removed"),

@@ -18,6 +18,8 @@ use crate::cluster::{
 use crate::config;
 use crate::dataplane::{Internal, Limits, Vaults, serve_internal, serve_vaults};
 use crate::engine::{Engine, EngineParts, Quotas, Usage};
+#[cfg(any(test, feature = "failpoints"))]
+use crate::failpoints;
 use crate::gate::{Gate, GateParts, Rates};
 use crate::identity::{AccountRef, Identity, PodAddressCheck, Settings};
 use crate::model::{Clock, Namespace};
@@ -44,6 +46,8 @@ const REFUSED_AT_ONCE: usize = 1024;
 /// # Errors
 /// [`RoleError`]: what was attempted, and what to do.
 pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -> Result<(), RoleError> {
+    #[cfg(any(test, feature = "failpoints"))]
+    let clock = go_wrong(&config.failpoints, clock);
     let metrics = Arc::new(Metrics::new(Shown::DataPlane).attempting("making metrics")?);
     let readiness = Readiness::new();
     let keyed = readiness.flag("root-key", "the root key has not been read yet; the log says why");
@@ -119,12 +123,18 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
         );
         world.standing.clock_off(true);
     }
-    let engine = Arc::new(Engine::new(EngineParts {
+    let engine = Engine::new(EngineParts {
         store,
         root: Arc::clone(&root),
         installation: installation.id,
         quotas: quotas(&config.quotas),
-    }));
+    });
+    #[cfg(any(test, feature = "failpoints"))]
+    let engine = match config.failpoints.failpoints_collect {
+        Some(seconds) => engine.collecting_after(Duration::from_secs(seconds)),
+        None => engine,
+    };
+    let engine = Arc::new(engine);
     let settings = identity_settings(&config, &namespace, &keys);
     let identity = Identity::new(
         settings,
@@ -283,6 +293,19 @@ fn root_key_source(config: &config::Serve) -> RootKeySource {
     }
 }
 
+/// Has go wrong what is asked for, and says what time this process is to take it for.
+#[cfg(any(test, feature = "failpoints"))]
+fn go_wrong(config: &config::Failpoints, clock: Clock) -> Clock {
+    tracing::warn!("this is a build for tests: it goes wrong on purpose");
+    if let Some(folder) = &config.failpoints {
+        failpoints::look_in(folder.clone());
+    }
+    match config.failpoints_clock {
+        0 => clock,
+        seconds => crate::telemetry::clock::off_by(seconds),
+    }
+}
+
 fn quotas(config: &config::Quotas) -> Quotas {
     let usage = |mebibytes: u64, records| Usage {
         bytes: mebibytes.saturating_mul(1024 * 1024),
@@ -369,7 +392,6 @@ impl RecordSink for Records {
 mod tests {
     use super::*;
     use crate::model::Moment;
-    use crate::telemetry::clock;
     use crate::world::Feed;
 
     fn record(dir: &std::path::Path) -> AuditLog {

@@ -17,6 +17,20 @@ pub fn system() -> Clock {
     })
 }
 
+/// The clocks of this machine, were its wall clock set so many seconds later.
+#[cfg(any(test, feature = "failpoints"))]
+#[must_use]
+pub fn off_by(seconds: i64) -> Clock {
+    let clock = system();
+    Clock::new(move || {
+        let now = clock.now();
+        Moment {
+            wall: now.wall.plus(seconds),
+            ..now
+        }
+    })
+}
+
 #[allow(clippy::disallowed_methods, reason = "the one source of time")]
 fn wall() -> SystemTime {
     SystemTime::now()
@@ -55,6 +69,13 @@ mod tests {
         ] {
             assert_eq!(since_epoch(time), expected, "{time:?}");
         }
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_off_leaves_the_monotonic_one_alone() {
+        let (right, wrong) = (system().now(), off_by(-600).now());
+        assert!((599..=600).contains(&(right.wall.0 - wrong.wall.0)));
+        assert!(wrong.monotonic.saturating_duration_since(right.monotonic) < Duration::from_secs(60));
     }
 
     #[test]
