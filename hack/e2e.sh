@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The tests on the real cluster: what users get, side by side, a namespace each; then, one by one, what a part does with
 # a real API server (how fresh it is, which nothing beside it may disturb), and those that break things. An argument
-# picks tests by a part of their name, those that take minutes too.
+# picks tests by a part of their name, those that take minutes too; the build with failpoints is made where it is picked.
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 source "$REPO/hack/lib/rust.sh"
@@ -14,6 +14,14 @@ client=$("$REPO/hack/e2e-image.sh")
 eval "$("$REPO/hack/env.sh")"
 export STRONGROOM_E2E_IMAGE=$client
 cd "$REPO"
+if [ -n "${1:-}" ]; then
+	picked=$(cargo test --quiet --locked --test integration -- --ignored --list "$1")
+	if grep -q '^e2e::slow::failpoints::' <<<"$picked"; then
+		STRONGROOM_FAILPOINT_IMAGE=$(build_failpoint_image)
+		export STRONGROOM_FAILPOINT_IMAGE
+		"$REPO/hack/load.sh" "$STRONGROOM_FAILPOINT_IMAGE"
+	fi
+fi
 began=$(date +%s)
 groups=(e2e::side_by_side cluster e2e::one_by_one e2e::slow)
 slow=()

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Makes the product's image, with no engine and no registry: image.sh [BINARY]
-# From BINARY, a built program; without one, it builds the program from this tree first.
+# Makes the product's image, with no engine and no registry: image.sh [BINARY [NAME]]
+# From BINARY, a built program; without one, it builds the program from this tree first. NAME is strongroom.
 #
-# Prints its reference, localhost/strongroom/strongroom:TAG; the tag is a hash of the content. The archive is
-# $CACHE/images/strongroom-TAG.tar, where hack/load.sh finds it by the reference.
+# Prints its reference, localhost/strongroom/NAME:TAG; the tag is a hash of the content. The archive is
+# $CACHE/images/NAME-TAG.tar, where hack/load.sh finds it by the reference.
 
 HACK=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$HACK/lib/common.sh"
@@ -14,7 +14,7 @@ if [ $# = 0 ]; then
 	build_image
 	exit
 fi
-binary=$1
+binary=$1 name=${2:-strongroom}
 [ -x "$binary" ] || fail "$binary isn't there, or isn't a program"
 binary=$(realpath "$binary")
 authorities=/etc/ssl/certs/ca-certificates.crt
@@ -46,8 +46,8 @@ echo 'hosts: files dns' >"$root/etc/nsswitch.conf"
 find "$root" -type d -exec chmod 0755 {} +
 chmod 1777 "$root/tmp"
 
-reference=$("$HACK/lib/image-archive.sh" "$root" "$work/archive" localhost/strongroom/strongroom: \
+reference=$("$HACK/lib/image-archive.sh" "$root" "$work/archive" "localhost/strongroom/$name:" \
 	--user 65532:65532 --env PATH=/usr/local/bin --entrypoint /usr/local/bin/strongroom)
-mv "$work/archive" "$CACHE/images/strongroom-${reference##*:}.tar"
-keep_newest 5 "$CACHE"/images/strongroom-*.tar
+mv "$work/archive" "$CACHE/images/$name-${reference##*:}.tar"
+keep_newest 5 "$CACHE/images/$name"-????????????.tar
 echo "$reference"

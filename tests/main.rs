@@ -4,6 +4,7 @@ mod chart;
 mod cluster;
 mod docs;
 mod e2e;
+mod failpoints;
 mod generated;
 mod generated_protocol;
 mod http;

@@ -33,3 +33,14 @@ build_image() {
 	(cd "$REPO" && cargo build --quiet --locked --profile image) || fail "cargo build failed"
 	"$REPO/hack/image.sh" "$CARGO_TARGET_DIR/image/strongroom"
 }
+
+# build_failpoint_image: the same of the build that dies where tests have it die. Only our own crate is compiled anew.
+build_failpoint_image() {
+	local binary
+	step "building strongroom with failpoints"
+	(cd "$REPO" && cargo build --quiet --locked --profile image --features failpoints) || fail "cargo build failed"
+	# Out of the product's place, where nobody takes it for the product.
+	binary=$CARGO_TARGET_DIR/image/strongroom-failpoints
+	mv -f "$CARGO_TARGET_DIR/image/strongroom" "$binary"
+	"$REPO/hack/image.sh" "$binary" strongroom-failpoints
+}

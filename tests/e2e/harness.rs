@@ -1,7 +1,8 @@
 //! What every test on the cluster needs: a namespace of its own, kubectl, and a pod to run a client in.
 //!
 //! Tests use kubectl as their user does. They know a kubeconfig (KUBECONFIG), an image for clients
-//! (STRONGROOM_E2E_IMAGE), and, where they need the node itself, its container (STRONGROOM_NODE).
+//! (STRONGROOM_E2E_IMAGE), where they need the node itself, its container (STRONGROOM_NODE), and where they have a process die
+//! at a point, the image of a build that does (STRONGROOM_FAILPOINT_IMAGE).
 
 use std::fmt::Write as _;
 use std::io::Write as _;
