@@ -392,6 +392,7 @@ impl RecordSink for Records {
 mod tests {
     use super::*;
     use crate::model::Moment;
+    use crate::telemetry::clock;
     use crate::world::Feed;
 
     fn record(dir: &std::path::Path) -> AuditLog {

@@ -269,7 +269,7 @@ impl Moved {
     fn now() -> Self {
         let status = helm(&["status", "strongroom", "-o", "json"], None).ok();
         let status: serde_json::Value = serde_json::from_str(&status).unwrap();
-        Self(status["version"].to_string())
+        Self(status.get("version").unwrap().to_string())
     }
 }
 

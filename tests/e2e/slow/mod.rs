@@ -8,4 +8,5 @@ mod failpoints;
 mod paused;
 mod purge;
 mod removal;
+mod restored;
 mod weather;
