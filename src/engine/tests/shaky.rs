@@ -110,6 +110,19 @@ impl Shaky {
         self.shared.lock().unwrap().mood = mood;
     }
 
+    /// Whether a fate that was to strike once is still to strike. It is taken away.
+    pub(in crate::engine) fn mood_is_left(&self) -> bool {
+        let mut shared = self.shared.lock().unwrap();
+        let left = matches!(shared.mood, Mood::Once(_));
+        shared.mood = Mood::Calm;
+        left
+    }
+
+    /// Whether a late write may still come through.
+    pub(in crate::engine) fn has_late(&self) -> bool {
+        !self.shared.lock().unwrap().late.is_empty()
+    }
+
     /// Lets one late write come through, if it can.
     pub(in crate::engine) fn land(&self, choice: usize) -> bool {
         let write = {

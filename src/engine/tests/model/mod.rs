@@ -3,6 +3,7 @@
 //! lists anew or is killed, and when one looks for what nobody names: a step is five minutes to it, so that writers stand still
 //! for longer than anybody waits.
 
+mod exhaustive;
 mod history;
 
 use std::collections::BTreeSet;
@@ -61,7 +62,7 @@ fn no_acknowledged_version_is_lost_doubled_or_out_of_order_whatever_the_store_do
 fn run_every(first: usize, nth: usize) -> Told {
     let mut told = Told::default();
     for seed in (0..SCHEDULES).skip(first).step_by(nth) {
-        let history = Schedule::new(seed).run();
+        let history = Schedule::new(seed, small_engine).run();
         if let Err(broken) = history.check() {
             panic!("seed {seed}: {broken}\n{history:#?}");
         }
@@ -127,8 +128,8 @@ struct Replica {
 }
 
 impl Replica {
-    fn start(store: &Shaky) -> Self {
-        let engine = Arc::new(small_engine(store));
+    fn start(store: &Shaky, make: Make) -> Self {
+        let engine = Arc::new(make(store));
         let revision = engine.relist().now_or_never().unwrap().unwrap();
         Self {
             engine,
@@ -137,6 +138,9 @@ impl Replica {
         }
     }
 }
+
+/// Makes a replica's engine.
+type Make = fn(&Shaky) -> Engine;
 
 /// Values and heads are so small here that nearly every value lies in a part, and a few versions make a page.
 fn small_engine(store: &Shaky) -> Engine {
@@ -153,6 +157,7 @@ fn small_engine(store: &Shaky) -> Engine {
 
 struct Schedule {
     dice: Dice,
+    make: Make,
     store: Shaky,
     vault: Arc<VaultEntry>,
     replicas: Vec<Replica>,
@@ -167,16 +172,17 @@ struct Schedule {
 }
 
 impl Schedule {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, make: Make) -> Self {
         let store = Shaky::new(seed, Mood::Calm);
         let vault = vault("demo");
-        let first = small_engine(&store);
+        let first = make(&store);
         drive(ensure(&first, &vault));
         // A change is two or three writes here.
         store.set_mood(Mood::Rough(8 + (seed % 24) as usize));
-        let replicas = (0..2).map(|_| Replica::start(&store)).collect();
+        let replicas = (0..2).map(|_| Replica::start(&store, make)).collect();
         Self {
             dice: Dice::new(seed ^ 0x5eed),
+            make,
             store,
             vault,
             replicas,
@@ -398,7 +404,7 @@ impl Schedule {
             }
         }
         self.tidying.take_if(|(tidying, _)| *tidying == at);
-        self.replicas[at] = Replica::start(&self.store);
+        self.replicas[at] = Replica::start(&self.store, self.make);
     }
 
     fn finish(mut self) -> History {
@@ -412,7 +418,7 @@ impl Schedule {
         while self.store.land(0) {}
         self.store.set_mood(Mood::Calm);
         self.history.writes = self.store.writes.load(std::sync::atomic::Ordering::Relaxed);
-        let replica = Replica::start(&self.store);
+        let replica = Replica::start(&self.store, self.make);
         assert_eq!(replica.engine.damaged_records(), 0);
         for secret in NAMES {
             self.history
@@ -431,7 +437,7 @@ impl Schedule {
         for minutes in [0, 10] {
             drive(tidy(engine, self.minutes(minutes))).unwrap();
         }
-        let restarted = Replica::start(&self.store);
+        let restarted = Replica::start(&self.store, self.make);
         assert_eq!(drive(restarted.engine.unnamed_parts()), Ok(BTreeSet::new()));
         for (secret, before) in &self.history.stored {
             let after = stored(&restarted.engine, &self.vault, secret);
