@@ -45,8 +45,9 @@ use super::Condition;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct DeletedVaultSpec {
-    /// `true`: the vault and everything in it is removed for good, now; there is no way back from that. Who writes it needs
-    /// the verb `purge` on this DeletedVault. Of a vault with purge protection nothing happens before its date.
+    /// `true`: the vault and everything in it is removed for good, before its date, as soon as it has been deleted for the
+    /// installation's `stalenessBound` (five minutes); there is no way back then. Who writes it needs the verb `purge` on this
+    /// DeletedVault. Of a vault with purge protection nothing happens before its date.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub purge: bool,
 }
