@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::api::{Api, ApiError, Ask, JSON, LIST_METADATA};
 use super::clock_skew::server_time;
-use super::wire::Page;
+use super::wire::list_pages;
 use crate::crd;
 use crate::model::{DeclaredVaults, Namespace, Uid, VaultId, VaultName};
 
@@ -78,26 +78,14 @@ async fn purges(api: &Api) -> Result<HashSet<String>, ApiError> {
     Ok(ordered.filter_map(|deleted| deleted.metadata.name).collect())
 }
 
-/// Without a revision the API server answers by quorum.
 async fn list<T: DeserializeOwned>(api: &Api, path: &str, accept: &'static str) -> Result<Vec<T>, ApiError> {
     let mut all = Vec::new();
-    let mut next: Option<String> = None;
-    loop {
-        let path = match &next {
-            Some(token) => format!("{path}?limit={PAGE}&continue={token}"),
-            None => format!("{path}?limit={PAGE}"),
-        };
-        let ask = Ask {
-            accept,
-            ..Ask::get(&path)
-        };
-        let page: Page<T> = api.read(ask).await?;
-        all.extend(page.items.into_iter().flatten());
-        match page.metadata.next() {
-            Some(token) => next = Some(token.to_owned()),
-            None => return Ok(all),
-        }
-    }
+    let take = |page: Vec<T>| {
+        all.extend(page);
+        Ok(())
+    };
+    list_pages(api, path, PAGE, accept, take).await?;
+    Ok(all)
 }
 
 #[cfg(test)]

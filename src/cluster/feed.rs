@@ -24,7 +24,7 @@ use crate::world::{Feed as Kind, Shared};
 use super::api::{Api, ApiError, Ask, Reason};
 use super::jitter;
 use super::position::{Next, Pace, Position, Progress, Seen};
-use super::wire::{Object, Page, PageMetadata, Told, WatchBody, revision, told};
+use super::wire::{Object, PageMetadata, Told, WatchBody, list_pages, revision, told};
 
 /// How much longer than asked a watch may run before it counts as dead.
 const GRACE: Duration = Duration::from_secs(5);
@@ -165,32 +165,12 @@ impl Feed {
 
     async fn list<S: Sink>(&self, sink: &mut S) -> Result<u64, ApiError> {
         sink.begin();
-        let mut token: Option<String> = None;
-        loop {
-            let path = self.list_path(self.source.page, token.as_deref());
-            let page: Page<S::Object> = self.lists.read(self.ask_list(&path)).await?;
-            sink.page(page.items.unwrap_or_default());
-            match page.metadata.next() {
-                Some(next) => token = Some(next.to_owned()),
-                None => return revision(&page.metadata.resource_version),
-            }
-        }
-    }
-
-    fn list_path(&self, limit: u32, token: Option<&str>) -> String {
-        let path = &self.source.path;
-        match token {
-            // Tokens are base64 of the URL-safe alphabet.
-            Some(token) => format!("{path}?limit={limit}&continue={token}"),
-            None => format!("{path}?limit={limit}"),
-        }
-    }
-
-    fn ask_list<'a>(&self, path: &'a str) -> Ask<'a> {
-        Ask {
-            accept: self.source.list_accept(),
-            ..Ask::get(path)
-        }
+        let source = &self.source;
+        let take = |objects| {
+            sink.page(objects);
+            Ok(())
+        };
+        list_pages(&self.lists, &source.path, source.page, source.list_accept(), take).await
     }
 
     async fn watch<S: Sink>(&self, from: u64, sink: &mut S) -> Next {
@@ -238,12 +218,16 @@ impl Feed {
     }
 
     async fn probe(&self) -> RolledBack {
-        let path = self.list_path(1, None);
+        let path = format!("{}?limit=1", self.source.path);
+        let ask = Ask {
+            accept: self.source.list_accept(),
+            ..Ask::get(&path)
+        };
         loop {
             sleep(self.pace.probe).await;
             let seen = self.state(|s| s.position.highest());
             let began = Instant::now();
-            let asked: Result<Head, ApiError> = self.api.read(self.ask_list(&path)).await;
+            let asked: Result<Head, ApiError> = self.api.read(ask.clone()).await;
             let found = asked.and_then(|head| revision(&head.metadata.resource_version));
             match found {
                 Ok(revision) => {

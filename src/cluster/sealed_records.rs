@@ -23,8 +23,8 @@ use crate::store::{MAX_ENVELOPE, Record, RecordName, SealedStore, Stamp, StoreEr
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::StoreWrite;
 
-use super::api::{Api, ApiError, Ask, Reason};
-use super::wire::{Object, Page, Told, WatchBody, revision, told};
+use super::api::{Api, ApiError, Ask, JSON, Reason};
+use super::wire::{Object, Page, Told, WatchBody, list_pages, revision, told};
 
 /// Records a page of a list: as many of the largest as stay within the limit of an answer.
 pub(crate) const PAGE: u32 = 60;
@@ -100,21 +100,14 @@ impl KubernetesStore {
 
     async fn pages(&self) -> Result<(Vec<Record>, u64), ApiError> {
         let mut records = Vec::new();
-        let mut next: Option<String> = None;
-        loop {
-            let path = match &next {
-                Some(token) => format!("{}?limit={PAGE}&continue={token}", self.collection),
-                None => format!("{}?limit={PAGE}", self.collection),
-            };
-            let page: Page<RecordObject> = self.api.read(Ask::get(&path)).await?;
-            for object in page.items.into_iter().flatten() {
+        let take = |objects: Vec<RecordObject>| {
+            for object in objects {
                 records.extend(object.record()?);
             }
-            match page.metadata.next() {
-                Some(token) => next = Some(token.to_owned()),
-                None => return Ok((records, revision(&page.metadata.resource_version)?)),
-            }
-        }
+            Ok(())
+        };
+        let revision = list_pages(&self.api, &self.collection, PAGE, JSON, take).await?;
+        Ok((records, revision))
     }
 
     async fn all(&self) -> Result<(Vec<Record>, u64), StoreError> {

@@ -7,7 +7,7 @@ use kube::core::{DeserializeGuard, Resource, WatchEvent};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::api::ApiError;
+use super::api::{Api, ApiError, Ask};
 
 /// The longest line of a watch that is taken: several times the largest object that etcd holds.
 const MAX_LINE: usize = 16 * 1024 * 1024;
@@ -51,6 +51,31 @@ impl PageMetadata {
     /// The token of the next page.
     pub(crate) fn next(&self) -> Option<&str> {
         self.r#continue.as_deref().filter(|token| !token.is_empty())
+    }
+}
+
+/// Reads a whole list in pages of at most `limit` objects, hands each page on, and hands back the revision that the list shows.
+/// Without a revision asked for, the API server answers by quorum.
+pub(crate) async fn list_pages<T: DeserializeOwned>(
+    api: &Api,
+    collection: &str,
+    limit: u32,
+    accept: &'static str,
+    mut take: impl FnMut(Vec<T>) -> Result<(), ApiError>,
+) -> Result<u64, ApiError> {
+    let mut path = format!("{collection}?limit={limit}");
+    loop {
+        let ask = Ask {
+            accept,
+            ..Ask::get(&path)
+        };
+        let page: Page<T> = api.read(ask).await?;
+        take(page.items.unwrap_or_default())?;
+        match page.metadata.next() {
+            // Tokens are base64 of the URL-safe alphabet.
+            Some(token) => path = format!("{collection}?limit={limit}&continue={token}"),
+            None => return revision(&page.metadata.resource_version),
+        }
     }
 }
 
