@@ -144,7 +144,7 @@ fn is_gone(kept: &Kept, declared: &DeclaredVaults) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Namespace, Uid, VaultDeletion, VaultName, VaultRules, VaultSettings};
+    use crate::model::{Deletion, Namespace, Uid, VaultName, VaultRules, VaultSettings};
 
     const NOW: i64 = 10_000_000;
 
@@ -159,7 +159,7 @@ mod tests {
             resource_uid: Uid::new(&format!("r{number}")),
             rules: VaultRules::of(&VaultSettings::default()),
             secrets: 1,
-            deletion: deletion.map(|(due, purging)| VaultDeletion {
+            deletion: deletion.map(|(due, purging)| Deletion {
                 at: UnixSeconds(1),
                 purge_due: UnixSeconds(due),
                 purging,

@@ -19,7 +19,7 @@ use crate::failpoints::{Point, here};
 use crate::model::{ObjectName, SecretBytes, VaultUuid};
 use crate::store::{Record, RecordName, Stamp, StoreError};
 
-/// Parts that are written or removed at once.
+/// Records that are written or removed at once.
 const AT_ONCE: usize = 8;
 /// How often a write without an answer is looked for.
 const LOOKS: usize = 3;
@@ -31,6 +31,20 @@ pub(super) struct NewPart {
     pub(super) vault: VaultUuid,
     pub(super) incarnation: Incarnation,
     pub(super) envelope: Bytes,
+}
+
+/// Calls of the store, some of them at once, and how many there were. If one fails the others are made all the same, and the
+/// last failure is told.
+pub(super) async fn some_at_once(
+    calls: Vec<impl Future<Output = Result<(), StoreError>>>,
+) -> Result<usize, StoreError> {
+    let count = calls.len();
+    let mut made = futures::stream::iter(calls).buffer_unordered(AT_ONCE);
+    let mut failed = None;
+    while let Some(result) = made.next().await {
+        failed = result.err().or(failed);
+    }
+    failed.map_or(Ok(count), Err)
 }
 
 impl Engine {
@@ -167,14 +181,7 @@ impl Engine {
     /// Writes parts; nothing may name them before.
     pub(super) async fn write_parts(&self, parts: &[NewPart]) -> Result<(), Error> {
         let writes: Vec<_> = parts.iter().map(|part| self.write_part(part)).collect();
-        let mut written = futures::stream::iter(writes).buffer_unordered(AT_ONCE);
-        let mut failed = None;
-        while let Some(result) = written.next().await {
-            failed = result.err().or(failed);
-        }
-        if let Some(error) = failed {
-            return Err(Error::Store(error));
-        }
+        some_at_once(writes).await.map_err(Error::Store)?;
         if !parts.is_empty() {
             here(Point::PartsWritten);
         }
@@ -219,12 +226,7 @@ impl Engine {
             .into_iter()
             .map(|record| self.remove_part(record))
             .collect();
-        let mut removed = futures::stream::iter(removals).buffer_unordered(AT_ONCE);
-        let mut failed = None;
-        while let Some(result) = removed.next().await {
-            failed = result.err().or(failed);
-        }
-        failed.map_or(Ok(()), Err)
+        some_at_once(removals).await.map(drop)
     }
 
     /// Removes one part; that it is not there is as good.

@@ -7,23 +7,18 @@
 
 use std::sync::PoisonError;
 
-use futures::StreamExt as _;
-
 use super::decide::{self, NewVault, Step, VaultContext};
 use super::heads::{VaultHead, WriteId};
 use super::index::{Vault, VaultAddress};
 use super::objects::VaultChange;
+use super::parts::some_at_once;
 use super::seals::random_id;
 use super::tidy::is_told;
 use super::{Engine, Error};
 use crate::model::{
-    Moment, ObjectName, PurgeVault, Reply, StoredVault, UnixSeconds, VaultDeletion, VaultEntry, VaultId,
-    VaultUuid,
+    Moment, ObjectName, PurgeVault, Reply, StoredVault, UnixSeconds, VaultEntry, VaultId, VaultUuid,
 };
 use crate::store::{RecordName, Stamp, StoreError};
-
-/// Records that are removed at once.
-const AT_ONCE: usize = 8;
 
 impl Engine {
     /// Every vault that is there, deleted or not, but those that are damaged.
@@ -126,15 +121,7 @@ impl Engine {
             .iter()
             .map(|(record, stamp)| self.remove_record(record, stamp))
             .collect();
-        let mut removed = futures::stream::iter(removals).buffer_unordered(AT_ONCE);
-        let (mut count, mut failed) = (0, None);
-        while let Some(result) = removed.next().await {
-            match result {
-                Ok(()) => count += 1,
-                Err(error) => failed = Some(error),
-            }
-        }
-        failed.map_or(Ok(count), |error| Err(Error::Store(error)))
+        some_at_once(removals).await.map_err(Error::Store)
     }
 
     async fn remove_record(&self, record: &RecordName, stamp: &Stamp) -> Result<(), StoreError> {
@@ -187,18 +174,16 @@ impl Engine {
 
 fn stored(vault: &Vault) -> StoredVault {
     let head = &vault.head;
+    // A walk over all of them, and nobody asks how many there are in one that lives.
     let named = vault.objects.values().filter(|object| !object.head.is_free());
+    let secrets = head.deleted.map_or(0, |_| named.count() as u64);
     StoredVault {
         uuid: head.uuid,
         id: head.id.clone(),
         namespace_uid: head.namespace_uid.clone(),
         resource_uid: head.resource_uid.clone(),
         rules: head.rules,
-        secrets: named.count() as u64,
-        deletion: head.deleted.map(|deleted| VaultDeletion {
-            at: deleted.at,
-            purge_due: deleted.purge_due,
-            purging: deleted.purging,
-        }),
+        secrets,
+        deletion: head.deleted,
     }
 }

@@ -17,21 +17,33 @@ pub struct StoredVault {
     pub resource_uid: Uid,
     /// What holds in it.
     pub rules: VaultRules,
-    /// Names in it, live or deleted.
+    /// Names in it, live or deleted; counted once the vault itself is deleted.
     pub secrets: u64,
     /// Set once it is deleted.
-    pub deletion: Option<VaultDeletion>,
+    pub deletion: Option<Deletion>,
 }
 
-/// The deleted state of a vault.
+/// The deleted state of a vault, or of a secret in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VaultDeletion {
+pub struct Deletion {
     /// Since when.
     pub at: UnixSeconds,
     /// From when on it is purged.
     pub purge_due: UnixSeconds,
     /// A purge has begun: there is no way back.
     pub purging: bool,
+}
+
+impl Deletion {
+    /// Of what is deleted at that time under these rules.
+    #[must_use]
+    pub const fn new(at: UnixSeconds, rules: VaultRules) -> Self {
+        Self {
+            at,
+            purge_due: at.plus_days(rules.retention_days),
+            purging: false,
+        }
+    }
 }
 
 /// What becomes of vaults whose resources are gone.
@@ -113,7 +125,7 @@ mod tests {
             resource_uid: Uid::new("r"),
             rules: VaultRules::of(&VaultSettings::default()),
             secrets: 0,
-            deletion: deleted.map(|at| VaultDeletion {
+            deletion: deleted.map(|at| Deletion {
                 at: UnixSeconds(at),
                 purge_due: UnixSeconds(at),
                 purging: false,

@@ -22,7 +22,7 @@ pub use caller::{Caller, NodeCaller, PodRef, RefusedVolume, ServiceAccountCaller
 pub use care::RootKeyCare;
 pub use kind::Kind;
 pub use labels::Labels;
-pub use lifecycle::{DeclaredVaults, Lifecycle, StoredVault, VaultDeletion, deletions_left};
+pub use lifecycle::{DeclaredVaults, Deletion, Lifecycle, StoredVault, deletions_left};
 pub use names::{Hex, InvalidName, Namespace, ObjectName, Uid, VaultId, VaultName, VaultUuid, Version};
 pub use network::{Bypass, DefaultAction, NetworkAcls, NetworkSettings};
 pub use operation::{

@@ -6,16 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
 use kube::runtime::events::EventType;
 use kube::{Api, Resource, ResourceExt};
-use serde_json::json;
 
 use super::conditions::{Reason, Standing, time};
 use super::context::{Context, read, write};
-use super::report::HasConditions;
-use super::{Error, STATUS_MANAGER, report};
-use crate::crd::{Condition, ConditionType, DeletedVault, DeletedVaultSpec, DeletedVaultStatus};
+use super::{Error, report};
+use crate::crd::{ConditionType, DeletedVault, DeletedVaultSpec, DeletedVaultStatus};
 use crate::model::{Kind, Lifecycle, StoredVault, UnixSeconds};
 
 /// How often `serve` is asked.
@@ -54,7 +52,7 @@ async fn look(context: &Context, before: &mut Before) -> Result<(), Error> {
         return Ok(());
     }
     let api = Api::<DeletedVault>::all(context.cluster.clone());
-    let found = read("the deleted vaults", api.list(&kube::api::ListParams::default())).await?;
+    let found = read("the deleted vaults", api.list(&ListParams::default())).await?;
     let found = found.items.into_iter().map(|object| (object.name_any(), object));
     let plan = plan(
         &lifecycle,
@@ -176,19 +174,7 @@ async fn apply(context: &Context, api: &Api<DeletedVault>, plan: Plan) -> Result
         }
     }
     for (object, status) in report {
-        let patch = json!({
-            "apiVersion": DeletedVault::api_version(&()),
-            "kind": DeletedVault::kind(&()),
-            "metadata": { "name": object.name_any(), "uid": object.metadata.uid },
-            "status": status,
-        });
-        let parameters = PatchParams::apply(STATUS_MANAGER).force();
-        let name = object.name_any();
-        write(
-            "the status of a deleted vault",
-            api.patch_status(&name, &parameters, &Patch::Apply(&patch)),
-        )
-        .await?;
+        report::write_status(api, &object.name_any(), object.metadata.uid.as_deref(), &status).await?;
     }
     for object in plan.remove {
         let parameters = DeleteParams::default().preconditions(Preconditions {
@@ -204,18 +190,10 @@ async fn apply(context: &Context, api: &Api<DeletedVault>, plan: Plan) -> Result
     Ok(())
 }
 
-impl HasConditions for DeletedVaultStatus {
-    fn conditions(&self) -> &[Condition] {
-        &self.conditions
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{
-        Namespace, Uid, VaultDeletion, VaultId, VaultName, VaultRules, VaultSettings, VaultUuid,
-    };
+    use crate::model::{Deletion, Namespace, Uid, VaultId, VaultName, VaultRules, VaultSettings, VaultUuid};
 
     const NOW: UnixSeconds = UnixSeconds(10_000);
 
@@ -233,7 +211,7 @@ mod tests {
                 ..VaultRules::of(&VaultSettings::default())
             },
             secrets: 3,
-            deletion: Some(VaultDeletion {
+            deletion: Some(Deletion {
                 at: UnixSeconds(1),
                 purge_due: UnixSeconds(purge_due),
                 purging,

@@ -45,19 +45,7 @@ where
         return Ok(());
     };
     let api = Api::<K>::namespaced(context.cluster.clone(), namespace);
-    // With its UID: a resource that was made anew under this name is not the one that this is about.
-    let patch = json!({
-        "apiVersion": K::api_version(&()),
-        "kind": K::kind(&()),
-        "metadata": { "name": name, "uid": object.uid },
-        "status": after,
-    });
-    let parameters = PatchParams::apply(STATUS_MANAGER).force();
-    let written = write(
-        "the status",
-        api.patch_status(name, &parameters, &Patch::Apply(&patch)),
-    )
-    .await;
+    let written = write_status(&api, name, object.uid.as_deref(), after).await;
     if let Err(error) = written {
         return if error.kind() == Kind::NotFound {
             Ok(())
@@ -78,6 +66,31 @@ where
         }
     }
     Ok(())
+}
+
+/// Writes the status of the object of this name and UID: one that was made anew under this name is not the one that it is about.
+pub(super) async fn write_status<K>(
+    api: &Api<K>,
+    name: &str,
+    uid: Option<&str>,
+    status: &impl Serialize,
+) -> Result<(), Error>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    let patch = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": { "name": name, "uid": uid },
+        "status": status,
+    });
+    let parameters = PatchParams::apply(STATUS_MANAGER).force();
+    write(
+        "the status",
+        api.patch_status(name, &parameters, &Patch::Apply(&patch)),
+    )
+    .await
+    .map(drop)
 }
 
 /// Tells people. What can't be told is logged: it is no reason to fail.

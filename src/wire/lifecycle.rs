@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::operate::vault_id;
 use super::text;
-use crate::model::{Lifecycle, StoredVault, Uid, UnixSeconds, VaultDeletion, VaultId, VaultUuid};
+use crate::model::{Deletion, Lifecycle, StoredVault, Uid, UnixSeconds, VaultId, VaultUuid};
 
 /// `GET` a [`Lifecycle`] here, as JSON; 404 from a release that does not know it.
 pub const LIFECYCLE_PATH: &str = "/operate/lifecycle";
@@ -74,7 +74,7 @@ pub fn read_lifecycle(body: &[u8]) -> Result<Lifecycle, serde_json::Error> {
         resource_uid: deleted.resource_uid,
         rules: deleted.rules.0,
         secrets: deleted.secrets,
-        deletion: Some(VaultDeletion {
+        deletion: Some(Deletion {
             at: UnixSeconds(deleted.at),
             purge_due: UnixSeconds(deleted.purge_due),
             purging: deleted.purging,
@@ -111,7 +111,7 @@ mod tests {
                 resource_uid: Uid::new(&resource_uid),
                 rules: VaultRules { purge_protection, ..VaultRules::of(&VaultSettings::default()) },
                 secrets,
-                deletion: Some(VaultDeletion { at: UnixSeconds(at), purge_due: UnixSeconds(purge_due), purging }),
+                deletion: Some(Deletion { at: UnixSeconds(at), purge_due: UnixSeconds(purge_due), purging }),
             }
         }
     }

@@ -4,8 +4,8 @@ use super::{
     Context, Step, deleted_secret, done_before, following, live_for_change, note_request, owned_state,
 };
 use crate::engine::Error;
-use crate::engine::heads::{Deleted, Head, SecretState};
-use crate::model::{ObjectName, OwnedSecret, Owner, Reply, UnixSeconds};
+use crate::engine::heads::{Head, SecretState};
+use crate::model::{Deletion, ObjectName, OwnedSecret, Owner, Reply};
 
 /// `DELETE /secrets/{name}`.
 pub(in crate::engine) fn delete(
@@ -16,12 +16,12 @@ pub(in crate::engine) fn delete(
     if let (Some(head), Some(done)) = (head, done_before(head, context))
         && let Some(state) = &head.secret
     {
-        let deleted = deleted_at(done.at, context);
+        let deleted = Deletion::new(done.at, context.rules);
         let reply = deleted_secret(&head.name, state, &deleted, context.rules);
         return Ok(Step::Keep(Reply::Deleted(reply)));
     }
     let (head, state) = live_for_change(head, name)?;
-    let deleted = deleted_at(context.now, context);
+    let deleted = Deletion::new(context.now, context.rules);
     let reply = Reply::Deleted(deleted_secret(&head.name, state, &deleted, context.rules));
     let head = with_deleted(head, state, deleted, context)?;
     Ok(Step::Write {
@@ -40,7 +40,7 @@ pub(in crate::engine) fn delete_owned(
     let found = owned_state(head, owner);
     match (head, head.and_then(Head::live_secret), &found) {
         (Some(head), Some(state), OwnedSecret::Live { .. }) => {
-            let head = with_deleted(head, state, deleted_at(context.now, context), context)?;
+            let head = with_deleted(head, state, Deletion::new(context.now, context.rules), context)?;
             Ok(Step::Write {
                 head,
                 reply: Reply::Owned(OwnedSecret::Deleted),
@@ -51,18 +51,10 @@ pub(in crate::engine) fn delete_owned(
     }
 }
 
-const fn deleted_at(at: UnixSeconds, context: &Context) -> Deleted {
-    Deleted {
-        at,
-        purge_due: at.plus_days(context.rules.retention_days),
-        purging: false,
-    }
-}
-
 fn with_deleted(
     head: &Head,
     state: &SecretState,
-    deleted: Deleted,
+    deleted: Deletion,
     context: &Context,
 ) -> Result<Head, Error> {
     let mut next = following(head, context)?;

@@ -2,8 +2,8 @@
 
 use super::{Context, Step, deleted_secret, done_before, following, note_request, secret};
 use crate::engine::Error;
-use crate::engine::heads::{Deleted, Head, SecretState};
-use crate::model::{DeletedSecret, ObjectName, Reply, VaultRules};
+use crate::engine::heads::{Head, SecretState};
+use crate::model::{DeletedSecret, Deletion, ObjectName, Reply, VaultRules};
 
 /// `GET /deletedsecrets/{name}`.
 pub(in crate::engine) fn get_deleted(
@@ -83,13 +83,13 @@ pub(in crate::engine) fn purge_due(head: Option<&Head>, context: &Context) -> Re
 fn begin_purge(
     head: &Head,
     state: &SecretState,
-    deleted: &Deleted,
+    deleted: &Deletion,
     context: &Context,
 ) -> Result<Step<Head>, Error> {
     let mut next = following(head, context)?;
     note_request(&mut next, None, context);
     next.secret = Some(SecretState {
-        deleted: Some(Deleted {
+        deleted: Some(Deletion {
             purging: true,
             ..*deleted
         }),
@@ -120,7 +120,7 @@ pub(in crate::engine) fn end_purge(head: Option<&Head>, context: &Context) -> Re
 fn recoverable<'a>(
     head: Option<&'a Head>,
     name: &ObjectName,
-) -> Result<(&'a Head, &'a SecretState, &'a Deleted), Error> {
+) -> Result<(&'a Head, &'a SecretState, &'a Deletion), Error> {
     head.and_then(|head| {
         head.deleted_secret()
             .map(|(state, deleted)| (head, state, deleted))

@@ -16,13 +16,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Error;
-use super::heads::{
-    Deleted, DoneRequest, FORMAT, Head, Incarnation, RequestMark, SecretState, VersionEntry, WriteId,
-};
+use super::heads::{DoneRequest, FORMAT, Head, Incarnation, RequestMark, SecretState, VersionEntry, WriteId};
 use super::seals::BodyPlace;
 use crate::model::{
-    Attributes, DeletedItem, DeletedSecret, ObjectName, Reply, Secret, SecretItem, UnixSeconds, VaultRules,
-    Version,
+    Attributes, DeletedItem, DeletedSecret, Deletion, ObjectName, Reply, Secret, SecretItem, UnixSeconds,
+    VaultRules, Version,
 };
 
 pub(super) use backup::{backup, restore};
@@ -124,7 +122,7 @@ fn live_for_change<'a>(
 }
 
 /// Why a name that is deleted cannot be used.
-fn taken(deleted: &Deleted, name: ObjectName) -> Error {
+fn taken(deleted: &Deletion, name: ObjectName) -> Error {
     if deleted.purging {
         Error::ObjectIsBeingDeleted { name }
     } else {
@@ -194,7 +192,7 @@ pub(super) fn item(
 pub(super) fn deleted_item(
     name: &ObjectName,
     state: &SecretState,
-    deleted: &Deleted,
+    deleted: &Deletion,
     rules: VaultRules,
 ) -> DeletedItem {
     DeletedItem {
@@ -207,7 +205,7 @@ pub(super) fn deleted_item(
 fn deleted_secret(
     name: &ObjectName,
     state: &SecretState,
-    deleted: &Deleted,
+    deleted: &Deletion,
     rules: VaultRules,
 ) -> DeletedSecret {
     DeletedSecret {

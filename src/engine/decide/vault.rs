@@ -2,8 +2,8 @@
 
 use super::Step;
 use crate::engine::Error;
-use crate::engine::heads::{Deleted, FIRST_FORMAT, Incarnation, Purges, VaultHead, WriteId, WriteIds};
-use crate::model::{Reply, UnixSeconds, VaultEntry, VaultRules, VaultUuid};
+use crate::engine::heads::{FIRST_FORMAT, Incarnation, Purges, VaultHead, WriteId, WriteIds};
+use crate::model::{Deletion, Reply, UnixSeconds, VaultEntry, VaultRules, VaultUuid};
 
 /// What a vault is made with.
 #[derive(Debug, Clone)]
@@ -35,7 +35,10 @@ pub(in crate::engine) fn ensure_vault(
                 vault: entry.id.clone(),
             });
         }
-        Some(head) if head.is_free() => new_head(entry, new, context).beginning_after(head, context.now)?,
+        Some(head) if head.is_free() => {
+            let receipt = head.following(context.write, context.now)?;
+            new_head(entry, new, context).beginning_after(receipt)
+        }
         Some(head)
             if head.deleted.is_none()
                 && head.resource_uid == entry.uid
@@ -93,14 +96,9 @@ pub(in crate::engine) fn delete_vault(
         return Ok(Step::Keep(Reply::NotDue));
     };
     let next = head.following(context.write, context.now)?;
-    let purge_due = context.now.plus_days(head.rules.retention_days);
-    let deleted = Deleted {
-        at: context.now,
-        purge_due,
-        purging: false,
-    };
+    let deletion = Deletion::new(context.now, head.rules);
     Ok(Step::Write {
-        head: next.with_deletion(Some(deleted)),
+        head: next.with_deletion(Some(deletion)),
         reply: Reply::VaultDeleted,
         exempt: true,
     })
@@ -130,7 +128,7 @@ pub(in crate::engine) fn purge_vault(
         }
     }
     let next = head.following(context.write, context.now)?;
-    let purging = Deleted {
+    let purging = Deletion {
         purging: true,
         ..deleted
     };

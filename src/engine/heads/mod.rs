@@ -14,7 +14,7 @@ mod writes;
 pub(super) use backup::BackedUp;
 pub use fit::Sizes;
 pub(super) use fit::{Fitted, PartKind, fit};
-pub(super) use object::{Deleted, Head, SecretState};
+pub(super) use object::{Head, SecretState};
 pub(super) use pages::{PageRef, Paged};
 pub(super) use purges::{PurgedLife, Purges};
 pub(super) use requests::{DoneRequest, DoneRequests, RequestMark};

@@ -8,7 +8,7 @@ use super::{
     VersionEntry, Versions, WriteIds,
 };
 use crate::engine::Error;
-use crate::model::{ObjectName, Owner, UnixSeconds, Version};
+use crate::model::{Deletion, ObjectName, Owner, Version};
 
 /// All that is known of one name in one vault. Each change makes a new one, with `rev` raised by one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,19 +31,10 @@ pub(in crate::engine) struct Head {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::engine) struct SecretState {
     /// Set once it is deleted.
-    pub(in crate::engine) deleted: Option<Deleted>,
+    pub(in crate::engine) deleted: Option<Deletion>,
     pub(in crate::engine) versions: Versions,
     /// The `Secret` resource that made it.
     pub(in crate::engine) maker: Option<Owner>,
-}
-
-/// The deleted state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::engine) struct Deleted {
-    pub(in crate::engine) at: UnixSeconds,
-    pub(in crate::engine) purge_due: UnixSeconds,
-    /// A purge has begun: there is no way back.
-    pub(in crate::engine) purging: bool,
 }
 
 impl Head {
@@ -67,7 +58,7 @@ impl Head {
     }
 
     /// The secret in the deleted state, if it can still be recovered.
-    pub(in crate::engine) fn deleted_secret(&self) -> Option<(&SecretState, &Deleted)> {
+    pub(in crate::engine) fn deleted_secret(&self) -> Option<(&SecretState, &Deletion)> {
         let secret = self.secret.as_ref()?;
         let deleted = secret.deleted.as_ref().filter(|deleted| !deleted.purging)?;
         Some((secret, deleted))

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Bypass, DefaultAction, Namespace, NetworkAcls, ObjectName, OutsideValidity, Owner, Uid, UnixSeconds,
-    VaultId, VaultName, VaultRules, VaultUuid, Version,
+    Bypass, DefaultAction, Deletion, Namespace, NetworkAcls, ObjectName, OutsideValidity, Owner, Uid,
+    UnixSeconds, VaultId, VaultName, VaultRules, VaultUuid, Version,
 };
 
 fn seconds() -> impl Strategy<Value = UnixSeconds> {
@@ -53,8 +53,8 @@ fn entry() -> impl Strategy<Value = VersionEntry> {
         )
 }
 
-fn deleted() -> impl Strategy<Value = Deleted> {
-    (seconds(), seconds(), any::<bool>()).prop_map(|(at, purge_due, purging)| Deleted {
+fn deleted() -> impl Strategy<Value = Deletion> {
+    (seconds(), seconds(), any::<bool>()).prop_map(|(at, purge_due, purging)| Deletion {
         at,
         purge_due,
         purging,

@@ -1,9 +1,11 @@
 //! The head of a vault: it is authoritative, not the resource.
 
 use super::wire::{self, DecodeError};
-use super::{Deleted, Incarnation, Purges, WriteId, WriteIds};
+use super::{Incarnation, Purges, WriteId, WriteIds};
 use crate::engine::Error;
-use crate::model::{NetworkAcls, OutsideValidity, Uid, UnixSeconds, VaultId, VaultRules, VaultUuid};
+use crate::model::{
+    Deletion, NetworkAcls, OutsideValidity, Uid, UnixSeconds, VaultId, VaultRules, VaultUuid,
+};
 
 /// The most that this version may change of a vault's head.
 pub(in crate::engine) const VAULT_FORMAT: u32 = FORMAT_OF_DELETION;
@@ -34,7 +36,7 @@ pub(in crate::engine) struct VaultHead {
     pub(in crate::engine) wrapped_key: Option<Vec<u8>>,
     pub(in crate::engine) made: UnixSeconds,
     /// Set once its resource is gone.
-    pub(in crate::engine) deleted: Option<Deleted>,
+    pub(in crate::engine) deleted: Option<Deletion>,
     /// Vaults under this name that were purged.
     pub(in crate::engine) purged: Purges,
 }
@@ -65,22 +67,17 @@ impl VaultHead {
     }
 
     /// The same in this state of deletion.
-    pub(in crate::engine) fn with_deletion(mut self, deleted: Option<Deleted>) -> Self {
+    pub(in crate::engine) fn with_deletion(mut self, deleted: Option<Deletion>) -> Self {
         self.deleted = deleted;
         self.format = self.format.max(FORMAT_OF_DELETION);
         self
     }
 
-    /// The same as the beginning of a new life of a name that was purged.
-    pub(in crate::engine) fn beginning_after(
-        mut self,
-        receipt: &Self,
-        now: UnixSeconds,
-    ) -> Result<Self, Error> {
-        let before = receipt.following(WriteId([0; 16]), now)?;
-        self.rev = before.rev;
-        self.purged = before.purged;
-        Ok(self.with_deletion(None))
+    /// The same as the beginning of a new life of a name that was purged, in the place of its receipt, or of what follows that.
+    pub(in crate::engine) fn beginning_after(mut self, receipt: Self) -> Self {
+        self.rev = receipt.rev;
+        self.purged = receipt.purged;
+        self.with_deletion(None)
     }
 
     /// What stays of it: that it was purged, and when.

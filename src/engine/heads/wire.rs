@@ -8,13 +8,13 @@ use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
 use super::{
-    Body, Deleted, DoneRequest, DoneRequests, FORMAT, FORMAT_OF_PARTS, Head, PageRef, PartRef, PurgedLife,
-    Purges, RequestMark, SecretState, VaultHead, VersionEntry, Versions, WriteId, WriteIds,
+    Body, DoneRequest, DoneRequests, FORMAT, FORMAT_OF_PARTS, Head, PageRef, PartRef, PurgedLife, Purges,
+    RequestMark, SecretState, VaultHead, VersionEntry, Versions, WriteId, WriteIds,
 };
 use crate::engine::Error;
 use crate::model::{
-    Bypass, DefaultAction, InvalidName, Namespace, NetworkAcls, ObjectName, OutsideValidity, Owner, Tags,
-    Uid, UnixSeconds, VaultId, VaultName, VaultRules, VaultUuid, Version,
+    Bypass, DefaultAction, Deletion, InvalidName, Namespace, NetworkAcls, ObjectName, OutsideValidity, Owner,
+    Tags, Uid, UnixSeconds, VaultId, VaultName, VaultRules, VaultUuid, Version,
 };
 
 /// Bytes that are no head. It tells nothing of them.
@@ -408,7 +408,7 @@ pub(super) fn decode_vault(bytes: &[u8]) -> Result<VaultHead, DecodeError> {
     })
 }
 
-const fn wire_deleted(deleted: Deleted) -> WireDeleted {
+const fn wire_deleted(deleted: Deletion) -> WireDeleted {
     WireDeleted {
         at: deleted.at.0,
         purge_due: deleted.purge_due.0,
@@ -416,8 +416,8 @@ const fn wire_deleted(deleted: Deleted) -> WireDeleted {
     }
 }
 
-fn read_deleted(wire: &WireDeleted) -> Deleted {
-    Deleted {
+fn read_deleted(wire: &WireDeleted) -> Deletion {
+    Deletion {
         at: UnixSeconds(wire.at),
         purge_due: UnixSeconds(wire.purge_due),
         purging: wire.purging.unwrap_or(false),

@@ -4,6 +4,7 @@
 //! decides which state is the newer, and `rev` and incarnation decide whether it may follow the one before.
 
 mod draft;
+mod life;
 mod snapshot;
 
 use std::collections::{HashMap, HashSet};

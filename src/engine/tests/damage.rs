@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{FutureExt as _, StreamExt as _};
+use futures::StreamExt as _;
 
 use super::support::*;
 use crate::engine::index::VaultAddress;
@@ -102,13 +102,6 @@ async fn vault_record(store: &MemoryStore, engine: &Engine, vault: &VaultEntry) 
         .vault_record(&vault.namespace_uid, &vault.id.name)
         .unwrap();
     store.get(&name).await.unwrap().unwrap()
-}
-
-fn tell(store: &MemoryStore, engine: &Engine) {
-    let mut events = store.watch(0);
-    while let Some(Some(event)) = events.next().now_or_never() {
-        engine.apply(&event.unwrap());
-    }
 }
 
 #[tokio::test]

@@ -40,13 +40,6 @@ async fn replica<S: SealedStore + Clone + 'static>(store: &S) -> Engine {
     engine
 }
 
-fn tell(store: &impl SealedStore, engine: &Engine) {
-    let mut events = store.watch(0);
-    while let Some(Some(event)) = events.next().now_or_never() {
-        engine.apply(&event.unwrap());
-    }
-}
-
 fn kind(record: &Record) -> RecordType {
     Header::peek(&record.envelope).unwrap().record_type
 }

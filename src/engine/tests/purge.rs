@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{FutureExt as _, StreamExt as _};
-
 use super::shaky::{Fate, Mood, Shaky};
 use super::support::*;
 use crate::engine::index::VaultAddress;
@@ -41,13 +39,6 @@ async fn replica<S: SealedStore + Clone + 'static>(store: &S) -> Engine {
     let engine = engine(store);
     engine.relist().await.unwrap();
     engine
-}
-
-fn tell(store: &impl SealedStore, engine: &Engine) {
-    let mut events = store.watch(0);
-    while let Some(Some(event)) = events.next().now_or_never() {
-        engine.apply(&event.unwrap());
-    }
 }
 
 fn record(engine: &Engine, vault: &VaultEntry, secret: &str) -> RecordName {

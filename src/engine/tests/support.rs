@@ -4,7 +4,7 @@ use std::num::NonZeroU8;
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
-use futures::FutureExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 
 use crate::crypto::{InstallationId, RootKey};
 use crate::engine::aside::Aside;
@@ -424,6 +424,14 @@ pub(in crate::engine) fn stored(engine: &Engine, vault: &VaultEntry, secret: &st
     Stored {
         life,
         versions: entries.into_iter().filter_map(open).collect(),
+    }
+}
+
+/// Tells an engine all that ever happened in the store.
+pub(in crate::engine) fn tell(store: &impl SealedStore, engine: &Engine) {
+    let mut events = store.watch(0);
+    while let Some(Some(event)) = events.next().now_or_never() {
+        engine.apply(&event.unwrap());
     }
 }
 

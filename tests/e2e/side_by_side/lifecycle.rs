@@ -36,6 +36,18 @@ pub(in crate::e2e) fn is_gone(deleted: &str) {
     );
 }
 
+/// What kubectl is told, so that a deleted vault is purged.
+pub(in crate::e2e) fn order_to_purge(deleted: &str) -> [&str; 6] {
+    [
+        "patch",
+        "deletedvault",
+        deleted,
+        "--type=merge",
+        "-p",
+        r#"{"spec":{"purge":true}}"#,
+    ]
+}
+
 /// The vault again, as it was applied first.
 #[track_caller]
 pub(in crate::e2e) fn apply_again(tenant: &Tenant, spec: &str) {
@@ -120,14 +132,7 @@ fn to_purge_a_deleted_vault_takes_the_verb_purge_and_protection_holds_it_up() {
     );
     kubectl(&["apply", "-f", "-"], Some(&role)).ok();
     let who = format!("--as={}", tenant.namespace);
-    let order = [
-        "patch",
-        "deletedvault",
-        &deleted,
-        "--type=merge",
-        "-p",
-        r#"{"spec":{"purge":true}}"#,
-    ];
+    let order = order_to_purge(&deleted);
     let refused = eventually("the role counts", Duration::from_secs(10), || {
         let said = kubectl(&[&[who.as_str()], &order[..]].concat(), None).refused();
         said.contains("verb").then_some(said)

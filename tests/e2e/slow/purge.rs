@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::e2e::harness::{RELEASE, eventually, kubectl, tenant};
 use crate::e2e::one_by_one::all_ready;
-use crate::e2e::side_by_side::lifecycle::{apply_again, deleted_vault, is_gone, name};
+use crate::e2e::side_by_side::lifecycle::{apply_again, deleted_vault, is_gone, name, order_to_purge};
 use crate::e2e::slow::control_plane::Bound;
 
 fn records() -> usize {
@@ -27,15 +27,7 @@ fn a_vault_whose_purge_is_ordered_leaves_nothing_and_its_name_begins_anew() {
     assert!(records() > before + 40, "heads, and values of their own");
     tenant.kubectl(&["delete", "vaults.strongroom.dev", "demo"]).ok();
     let deleted = name(&deleted_vault(&tenant));
-    let order = [
-        "patch",
-        "deletedvault",
-        &deleted,
-        "--type=merge",
-        "-p",
-        r#"{"spec":{"purge":true}}"#,
-    ];
-    kubectl(&order, None).ok();
+    kubectl(&order_to_purge(&deleted), None).ok();
     is_gone(&deleted);
     eventually("nothing is left but a receipt", Duration::from_secs(60), || {
         (records() <= before + 1).then_some(())
