@@ -220,6 +220,20 @@ fn with_the_root_key_in_a_file_serve_mounts_it_and_nothing_of_its_secret_is_inst
 }
 
 #[test]
+fn values_of_an_older_chart_are_refused_where_this_one_needs_more() {
+    let values = fs::read_to_string(chart().join("values.yaml")).unwrap();
+    let values: serde_json::Value = serde_saphyr::from_str(&values).unwrap();
+    for name in values.as_object().unwrap().keys() {
+        let Some(output) = rendered(&format!("{name}: null")) else {
+            return;
+        };
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success(), "{name}");
+        assert!(said.contains(&format!("missing property '{name}'")), "{said}");
+    }
+}
+
+#[test]
 fn values_that_name_no_file_of_a_volume_are_refused() {
     for (values, refused) in [
         (IN_A_FILE, false),

@@ -233,6 +233,34 @@ impl AuditLog {
         log.writer.hand_over();
     }
 
+    /// Records that a person said that a store which went back to an earlier state has to do. On disk when this returns. Who it
+    /// was is on record with the API server.
+    ///
+    /// # Errors
+    /// [`AuditError`]: it may not be acted on.
+    pub async fn store_accepted(&self, now: Moment) -> Result<(), AuditError> {
+        let record = Record {
+            id: self.0.next_id(),
+            stage: Stage::Complete,
+            at: now,
+            took: None,
+            about: &About::default(),
+            caller: None,
+            vault: None,
+            asked: &Asked {
+                operation: OperationName::StoreAccept,
+                object: None,
+                version: None,
+            },
+            rule: None,
+            generation: None,
+            end: End::Known(&Outcome::success(None)),
+            not_shown: None,
+        };
+        self.0.complete(record.to_line()).await?;
+        self.flush().await
+    }
+
     /// Whether the log can be written, as of the last attempt, which is at most a second ago.
     #[must_use]
     pub fn is_writable(&self) -> bool {

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout};
 
+use crate::crd::annotations;
 use crate::world::{Feed as Kind, Shared};
 
 use super::api::{Api, ApiError, Ask, Reason};
@@ -124,7 +125,9 @@ impl Feed {
         tracing::error!(
             feed = self.source.kind.as_str(),
             "StoreRolledBack: the API server shows an earlier state than was seen before, as after a restore of etcd; \
-             nothing is served until this process is restarted"
+             nothing is served. If what there is has to do, say so on the namespace that Strongroom is installed in: kubectl \
+             annotate --overwrite namespace <it> {}=$(date -u +%FT%TZ)",
+            annotations::STORE_RESTORED
         );
         self.world.standing.store_rolled_back();
     }

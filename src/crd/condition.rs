@@ -56,6 +56,8 @@ pub enum ConditionType {
     RootKeyNotEscrowed,
     /// More vaults are without a `Vault` than may be deleted within an hour, so some wait. There only while true.
     DeletionsPaused,
+    /// Something on the way to the data plane rewrites pods' addresses. There only while true.
+    SourceAddressesRewritten,
     /// The date of a deleted vault has come. There only while true.
     PurgeDue,
     /// The purge of a deleted vault was ordered, and it is protected. There only while true.
@@ -80,6 +82,7 @@ impl ConditionType {
             Self::GuardMissing => "GuardMissing",
             Self::RootKeyNotEscrowed => "RootKeyNotEscrowed",
             Self::DeletionsPaused => "DeletionsPaused",
+            Self::SourceAddressesRewritten => "SourceAddressesRewritten",
             Self::PurgeDue => "PurgeDue",
             Self::PurgeRefused => "PurgeRefused",
             Self::AuditNotDurable => "AuditNotDurable",

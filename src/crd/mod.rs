@@ -70,6 +70,8 @@ pub mod annotations {
     /// On the root key's Secret, or on our namespace where the key comes from a file, by a person: when they said that no
     /// sealed record is to be found (RFC 3339).
     pub const START_EMPTY: &str = "strongroom.dev/start-empty";
+    /// On our namespace, by a person: when they said that a store which went back to an earlier state has to do (RFC 3339).
+    pub const STORE_RESTORED: &str = "strongroom.dev/store-restored";
     /// On the root key's Secret, by a person: a copy is kept elsewhere. The value is theirs: a date, a place.
     pub const ESCROWED: &str = "strongroom.dev/escrowed";
     /// On the release namespace's trust bundle, by `serve`: the tenant id of the installation that was opened there.

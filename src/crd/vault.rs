@@ -141,8 +141,8 @@ pub struct VaultStatus {
     /// name belongs to somebody else. `SettingKept`: the spec says something that can't be changed in the vault.
     /// `NearlyFull`: a quota of stored bytes or records is used to four fifths. `RecordsDamaged`: stored records of this
     /// vault are refused, since somebody changed, moved, put back or deleted them. `GuardMissing`, `RootKeyNotEscrowed`,
-    /// `AuditNotDurable`, `DeletionsPaused`: what concerns every vault of this cluster. These six a cluster administrator can mend; the
-    /// message says how.
+    /// `AuditNotDurable`, `DeletionsPaused`, `SourceAddressesRewritten`: what concerns every vault of this cluster. These seven a
+    /// cluster administrator can mend; the message says how.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

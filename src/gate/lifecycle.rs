@@ -75,6 +75,7 @@ impl Gate {
         Ok(Lifecycle {
             deleted: deleted.collect(),
             waiting: gone.saturating_sub(left) as u64,
+            source_addresses: self.parts.identity.source_addresses(),
         })
     }
 

@@ -233,6 +233,11 @@ pub(super) fn calling_pod<'a>(
     }
 }
 
+/// Whether a call comes from the pod's own address.
+pub(super) fn is_own(peer: IpAddr, pod: &PodFacts, liveness: &Liveness) -> bool {
+    whose(peer, pod, liveness) == Whose::ThePods
+}
+
 /// Whose an address is, seen from a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Whose {

@@ -13,6 +13,7 @@ mod judge;
 mod liveness;
 mod memory;
 mod rejection;
+mod self_test;
 mod settings;
 mod sources;
 mod verify;

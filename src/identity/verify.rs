@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::crypto::{CryptoError, jose, mac};
-use crate::model::{Caller, Moment, NodeCaller, PodRef, ServiceAccountCaller, Uid};
+use crate::model::{Caller, Moment, NodeCaller, PodRef, ServiceAccountCaller, SourceAddresses, Uid};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::{AddressFinding, PodAsked, TokenCheck};
 use crate::telemetry::sampler::Sampler;
@@ -12,7 +12,8 @@ use crate::telemetry::sampler::Sampler;
 use super::claims::{Binding, Claims};
 use super::judge::{self, Address, CallingPod, Judged, Purpose, Refused, Shown};
 use super::memory::{ConnectionMemory, Last, Recent, Verified};
-use super::{KeySets, Liveness, PodFacts, PodLookup, Rejection, Settings};
+use super::self_test::SelfTest;
+use super::{KeySets, Liveness, PodAddressCheck, PodFacts, PodLookup, Rejection, Settings};
 
 /// Tokens whose signature is remembered.
 const REMEMBERED_TOKENS: usize = 16_384;
@@ -59,6 +60,7 @@ pub struct Identity {
     /// UIDs are never used again, so who is gone stays gone.
     dead: Recent<Uid, ()>,
     foreign_addresses: Sampler,
+    self_test: SelfTest,
 }
 
 impl std::fmt::Debug for Identity {
@@ -84,6 +86,7 @@ impl Identity {
             tokens: Recent::new(REMEMBERED_TOKENS),
             dead: Recent::new(REMEMBERED_DEAD),
             foreign_addresses: Sampler::default(),
+            self_test: SelfTest::default(),
         }
     }
 
@@ -180,7 +183,45 @@ impl Identity {
         let result = self
             .own_process(token, Purpose::Operator, peer, liveness, now)
             .await;
+        self.learn_from_operator(&result, peer, liveness);
         self.counted(result.map(|_| Arc::new(Caller::Operator)))
+    }
+
+    /// Whether the addresses of pods come through as they are, as far as the operator's calls showed.
+    #[must_use]
+    pub fn source_addresses(&self) -> Option<SourceAddresses> {
+        self.self_test.finding()
+    }
+
+    fn learn_from_operator(
+        &self,
+        judged: &Result<(Arc<Verified>, Arc<PodFacts>), Rejection>,
+        peer: IpAddr,
+        liveness: &Liveness,
+    ) {
+        let check = self.settings.pod_address_check;
+        let own = match judged {
+            Ok((_, pod)) if check != PodAddressCheck::Off && !pod.addresses.is_empty() => {
+                judge::is_own(peer, pod, liveness)
+            }
+            Err(Rejection::ForeignAddress) => false,
+            Ok(_) | Err(_) => return,
+        };
+        self.metrics.pod_addresses_rewritten(!own);
+        if !self.self_test.saw(own) {
+            return;
+        }
+        if own {
+            tracing::info!("pods' addresses come through as they are: the operator called from its own");
+        } else {
+            tracing::warn!(
+                address = %peer.to_canonical(),
+                ?check,
+                "our own operator called from an address that is not its pod's (SourceAddressesRewritten): something between \
+                 pods and us rewrites addresses. Rules of addresses then judge that, stolen tokens can't be told from their \
+                 owners', and podAddressCheck: Enforce refuses everybody, the operator too"
+            );
+        }
     }
 
     /// Whether a caller who was admitted under an earlier world still may be. Asks nobody.

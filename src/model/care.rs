@@ -10,3 +10,12 @@ pub enum RootKeyCare {
     /// What it was read from is gone or holds another one: only the memory of running replicas has it.
     Missing,
 }
+
+/// Whether the addresses of pods come through to the data plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceAddresses {
+    /// As they are.
+    Kept,
+    /// Something on the way puts its own in their place.
+    Rewritten,
+}

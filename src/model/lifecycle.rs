@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Uid, UnixSeconds, VaultEntry, VaultId, VaultRules, VaultSettings, VaultUuid};
+use super::{SourceAddresses, Uid, UnixSeconds, VaultEntry, VaultId, VaultRules, VaultSettings, VaultUuid};
 
 /// A vault as its own head has it, whatever the management plane declares.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,13 +46,15 @@ impl Deletion {
     }
 }
 
-/// What becomes of vaults whose resources are gone.
+/// What becomes of vaults whose resources are gone, and what else concerns all of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lifecycle {
     /// Those that are deleted and not purged.
     pub deleted: Vec<StoredVault>,
     /// How many are to be deleted and wait, since too many resources went at once.
     pub waiting: u64,
+    /// Whether pods' addresses come through; none where that is not known.
+    pub source_addresses: Option<SourceAddresses>,
 }
 
 /// What the management plane declares, as of one quorum read.

@@ -19,7 +19,7 @@ mod vault;
 
 pub use attributes::{Attributes, AttributesChange, RecoveryLevel, Tags};
 pub use caller::{Caller, NodeCaller, PodRef, RefusedVolume, ServiceAccountCaller};
-pub use care::RootKeyCare;
+pub use care::{RootKeyCare, SourceAddresses};
 pub use kind::Kind;
 pub use labels::Labels;
 pub use lifecycle::{DeclaredVaults, Deletion, Lifecycle, StoredVault, deletions_left};

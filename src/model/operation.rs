@@ -217,11 +217,12 @@ pub enum OperationName {
     VaultPut,
     VaultDelete,
     VaultPurge,
+    StoreAccept,
 }
 
 impl OperationName {
     /// Every name, for metrics that start at zero.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Authentication,
         Self::SecretSet,
         Self::SecretGet,
@@ -238,6 +239,7 @@ impl OperationName {
         Self::VaultPut,
         Self::VaultDelete,
         Self::VaultPurge,
+        Self::StoreAccept,
     ];
 
     /// Azure's text.
@@ -260,6 +262,7 @@ impl OperationName {
             Self::VaultPut => "VaultPut",
             Self::VaultDelete => "VaultDelete",
             Self::VaultPurge => "VaultPurge",
+            Self::StoreAccept => "StoreAccept",
         }
     }
 }

@@ -7,15 +7,23 @@ use super::conditions::{Reason, Standing};
 use super::guards::{self, Faults};
 use super::summaries::Counts;
 use crate::crd::{Condition, ConditionType};
-use crate::model::RootKeyCare;
+use crate::model::{Lifecycle, RootKeyCare, SourceAddresses};
 
 /// What is known of the installation; of what was not looked at yet, nothing.
 #[derive(Debug)]
 pub(super) struct Concerns {
     audit_durable: bool,
     guards: Mutex<Option<Faults>>,
+    told: Mutex<Option<Told>>,
+}
+
+/// What `serve` tells of the installation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Told {
     /// How many vaults wait to be deleted.
-    waiting: Mutex<Option<u64>>,
+    waiting: u64,
+    /// Whether pods' addresses come through; none where they are not looked at.
+    source_addresses: Option<SourceAddresses>,
 }
 
 impl Concerns {
@@ -24,7 +32,7 @@ impl Concerns {
         Self {
             audit_durable,
             guards: Mutex::default(),
-            waiting: Mutex::default(),
+            told: Mutex::default(),
         }
     }
 
@@ -37,16 +45,21 @@ impl Concerns {
         self.known().replace(faults)
     }
 
-    /// So many vaults wait to be deleted. Says whether that is news.
-    pub(super) fn waiting(&self, vaults: u64) -> bool {
-        let mut known = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        known.replace(vaults).unwrap_or_default() != vaults
+    /// What concerns all vaults is so. Says whether that is news.
+    pub(super) fn told(&self, lifecycle: &Lifecycle) -> bool {
+        let told = Some(Told {
+            waiting: lifecycle.waiting,
+            source_addresses: lifecycle.source_addresses,
+        });
+        let mut known = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *known, told) != told
     }
 
     /// A vault's standing with what concerns it, by what was told of it. Of what is not known yet, `before` still holds.
     pub(super) fn on(&self, standing: Standing, told: Option<Counts>, before: &[Condition]) -> Standing {
         use ConditionType::{
             AuditNotDurable, DeletionsPaused, GuardMissing, RecordsDamaged, RootKeyNotEscrowed,
+            SourceAddressesRewritten,
         };
         let damaged = match told {
             Some(counts) => damaged(counts),
@@ -60,10 +73,19 @@ impl Concerns {
             Some(care) => root_key(care).map(str::to_owned),
             None => said(before, RootKeyNotEscrowed),
         };
-        let waiting = *self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let paused = match waiting {
-            Some(waiting) => (waiting > 0).then(|| paused(waiting)),
-            None => said(before, DeletionsPaused),
+        let told = *self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let (paused, addresses) = match told {
+            Some(Told {
+                waiting,
+                source_addresses,
+            }) => (
+                (waiting > 0).then(|| paused(waiting)),
+                (source_addresses == Some(SourceAddresses::Rewritten)).then(|| ADDRESSES.to_owned()),
+            ),
+            None => (
+                said(before, DeletionsPaused),
+                said(before, SourceAddressesRewritten),
+            ),
         };
         let audit = (!self.audit_durable).then(|| AUDIT.to_owned());
         [
@@ -71,6 +93,11 @@ impl Concerns {
             (GuardMissing, Reason::GuardMissing, guards),
             (RootKeyNotEscrowed, Reason::RootKeyNotEscrowed, root_key),
             (DeletionsPaused, Reason::DeletionsPaused, paused),
+            (
+                SourceAddressesRewritten,
+                Reason::SourceAddressesRewritten,
+                addresses,
+            ),
             (AuditNotDurable, Reason::AuditNotDurable, audit),
         ]
         .into_iter()
@@ -83,6 +110,10 @@ impl Concerns {
 
 const AUDIT: &str = "the audit log lies in the data plane's pods and goes with them (audit.storage: emptyDir); a cluster \
     administrator keeps it by audit.storage: pvc";
+
+const ADDRESSES: &str = "something between pods and the data plane puts its own address in the place of theirs (a proxy, a service \
+    mesh, a network plugin): NetworkRules judge that address, and a stolen token is not told from its owner's. A cluster \
+    administrator lets addresses through, or sets podAddressCheck: Off and relies on neither (docs/access.md)";
 
 fn paused(waiting: u64) -> String {
     format!(
@@ -239,15 +270,39 @@ mod tests {
     #[test]
     fn every_vault_says_that_others_wait_to_be_deleted_until_none_does() {
         let concerns = Concerns::new(true);
-        assert!(concerns.waiting(2));
-        assert!(!concerns.waiting(2), "no news");
+        let told = |waiting| Lifecycle {
+            deleted: Vec::new(),
+            waiting,
+            source_addresses: None,
+        };
+        assert!(concerns.told(&told(2)));
+        assert!(!concerns.told(&told(2)), "no news");
         let conditions = said_by(&concerns.on(good(), Some(whole()), &[]));
         assert_eq!(&*conditions[1].type_, "DeletionsPaused");
         assert!(conditions[1].message.starts_with("2 vaults"));
         let begun = Concerns::new(true).on(good(), Some(whole()), &conditions);
         assert_eq!(said_by(&begun), conditions);
-        assert!(concerns.waiting(0));
+        assert!(concerns.told(&told(0)));
         assert!(concerns.on(good(), Some(whole()), &conditions).also.is_empty());
+    }
+
+    #[test]
+    fn every_vault_says_that_addresses_are_rewritten_until_they_come_through() {
+        let concerns = Concerns::new(true);
+        let told = |found| Lifecycle {
+            deleted: Vec::new(),
+            waiting: 0,
+            source_addresses: found,
+        };
+        concerns.told(&told(Some(SourceAddresses::Rewritten)));
+        let conditions = said_by(&concerns.on(good(), Some(whole()), &[]));
+        assert_eq!(&*conditions[1].type_, "SourceAddressesRewritten");
+        let begun = Concerns::new(true).on(good(), Some(whole()), &conditions);
+        assert_eq!(said_by(&begun), conditions);
+        for through in [Some(SourceAddresses::Kept), None] {
+            concerns.told(&told(through));
+            assert!(concerns.on(good(), Some(whole()), &conditions).also.is_empty());
+        }
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub(super) enum Reason {
     AuditNotDurable,
     /// More vaults lost their resources than may be deleted within an hour.
     DeletionsPaused,
+    /// Something on the way to the data plane rewrites pods' addresses.
+    SourceAddressesRewritten,
     /// The deleted vault can be had back.
     Recoverable,
     /// The deleted vault is being removed for good.
@@ -88,6 +90,7 @@ impl Reason {
             Self::RootKeyNotEscrowed => "RootKeyNotEscrowed",
             Self::AuditNotDurable => "AuditNotDurable",
             Self::DeletionsPaused => "DeletionsPaused",
+            Self::SourceAddressesRewritten => "SourceAddressesRewritten",
             Self::Recoverable => "Recoverable",
             Self::Purging => "Purging",
             Self::PurgeDue => "PurgeDue",

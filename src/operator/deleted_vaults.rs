@@ -45,7 +45,7 @@ pub(super) async fn follow(context: &Context) {
 async fn look(context: &Context, before: &mut Before) -> Result<(), Error> {
     let told = context.serve.lifecycle().await;
     let lifecycle = told.map_err(|source| Error::Ask { source })?;
-    if context.concerns.waiting(lifecycle.waiting) {
+    if context.concerns.told(&lifecycle) {
         context.triggers.vaults.those(&context.stores.vaults.state());
     }
     if lifecycle.deleted.is_empty() && before.any == Some(false) {
@@ -258,7 +258,11 @@ mod tests {
 
     #[test]
     fn it_is_made_once_told_when_it_changes_and_gone_at_the_second_look_that_does_not_tell_of_it() {
-        let lifecycle = |deleted| Lifecycle { deleted, waiting: 0 };
+        let lifecycle = |deleted| Lifecycle {
+            deleted,
+            waiting: 0,
+            source_addresses: None,
+        };
         let one = vault(20_000, false, false);
         let name = one.deleted_name();
         let none = BTreeSet::new();

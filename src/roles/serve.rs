@@ -11,9 +11,9 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::{AuditLog, FileConfig};
 use crate::clock;
 use crate::cluster::{
-    Api, Bundle, Candidacy, ClusterKeys, ClusterPods, FeedsConfig, KubernetesStore, RecordSink,
-    RootKeySource, clock_off, contend, declared_vaults, keep_trust_bundle, open_store, root_key, run_feeds,
-    tell_pods, watch_clock, watch_root_key,
+    Api, Bundle, Candidacy, ClusterKeys, ClusterPods, FeedsConfig, HighWater, KubernetesStore, RecordSink,
+    RootKeySource, clock_off, contend, declared_vaults, keep_high_water, keep_trust_bundle, open_store,
+    root_key, run_feeds, tell_pods, watch_clock, watch_root_key, went_back,
 };
 use crate::config;
 use crate::dataplane::{Internal, Limits, Vaults, serve_internal, serve_vaults};
@@ -123,6 +123,17 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
         );
         world.standing.clock_off(true);
     }
+    let high_water = HighWater::in_folder(&config.audit_dir);
+    if patiently(
+        &stop,
+        "looking whether the store went back",
+        || went_back(&high_water, &api, &namespace),
+        |e| e.kind(),
+    )
+    .await?
+    {
+        world.standing.store_rolled_back();
+    }
     let engine = Engine::new(EngineParts {
         store,
         root: Arc::clone(&root),
@@ -175,6 +186,21 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
         &stop,
         run_feeds(feeds, Arc::clone(&world), Arc::new(Records(Arc::clone(&engine)))),
     );
+    let (high_water, engine_seen) = (high_water.clone(), Arc::clone(&engine));
+    let (on_record, wall, again) = (record.clone(), clock.clone(), stop.clone());
+    let keep = keep_high_water(
+        high_water,
+        api.clone(),
+        namespace.clone(),
+        clock.clone(),
+        Arc::clone(&world),
+        move || engine_seen.revision(),
+        move || {
+            let (record, clock) = (on_record.clone(), wall.clone());
+            async move { record.store_accepted(clock.now()).await.is_ok() }
+        },
+    );
+    spawn_until(&stop, keep.then(async move |()| again.cancel()));
     spawn_until(&stop, watch_clock(api.clone(), clock.clone(), Arc::clone(&world)));
     spawn_until(&stop, keys.keep_current());
     let (care, root_key) = watch::channel(None);

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::operate::vault_id;
 use super::text;
-use crate::model::{Deletion, Lifecycle, StoredVault, Uid, UnixSeconds, VaultId, VaultUuid};
+use crate::model::{Deletion, Lifecycle, SourceAddresses, StoredVault, Uid, UnixSeconds, VaultId, VaultUuid};
 
 /// `GET` a [`Lifecycle`] here, as JSON; 404 from a release that does not know it.
 pub const LIFECYCLE_PATH: &str = "/operate/lifecycle";
@@ -16,6 +16,16 @@ pub const MAX_LIFECYCLE_BYTES: usize = 8 * 1024 * 1024;
 struct Told {
     deleted: Vec<Deleted>,
     waiting: u64,
+    // A release that does not tell.
+    #[serde(default)]
+    source_addresses: Option<Addresses>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Addresses {
+    Kept,
+    Rewritten,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -58,6 +68,10 @@ pub fn write_lifecycle(lifecycle: &Lifecycle) -> Result<Vec<u8>, serde_json::Err
     serde_json::to_vec(&Told {
         deleted: lifecycle.deleted.iter().filter_map(deleted).collect(),
         waiting: lifecycle.waiting,
+        source_addresses: lifecycle.source_addresses.map(|found| match found {
+            SourceAddresses::Kept => Addresses::Kept,
+            SourceAddresses::Rewritten => Addresses::Rewritten,
+        }),
     })
 }
 
@@ -83,6 +97,10 @@ pub fn read_lifecycle(body: &[u8]) -> Result<Lifecycle, serde_json::Error> {
     Ok(Lifecycle {
         deleted: deleted.collect(),
         waiting: told.waiting,
+        source_addresses: told.source_addresses.map(|found| match found {
+            Addresses::Kept => SourceAddresses::Kept,
+            Addresses::Rewritten => SourceAddresses::Rewritten,
+        }),
     })
 }
 
@@ -118,8 +136,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_told_comes_over(deleted in proptest::collection::vec(vault(), 0..5), waiting: u64) {
-            let lifecycle = Lifecycle { deleted, waiting };
+        fn what_is_told_comes_over(deleted in proptest::collection::vec(vault(), 0..5), waiting: u64, kept: Option<bool>) {
+            let source_addresses =
+                kept.map(|kept| if kept { SourceAddresses::Kept } else { SourceAddresses::Rewritten });
+            let lifecycle = Lifecycle { deleted, waiting, source_addresses };
             let sent = write_lifecycle(&lifecycle).unwrap();
             prop_assert_eq!(read_lifecycle(&sent).unwrap(), lifecycle);
         }

@@ -135,6 +135,12 @@ impl Standing {
         self.rolled_back.store(true, Ordering::Release);
     }
 
+    /// Whether the store went back.
+    #[must_use]
+    pub fn is_rolled_back(&self) -> bool {
+        self.rolled_back.load(Ordering::Acquire)
+    }
+
     /// Says whether the wall clock is off.
     pub fn clock_off(&self, off: bool) {
         self.clock_off.store(off, Ordering::Release);
@@ -145,7 +151,7 @@ impl Standing {
     /// # Errors
     /// [`OutOfStanding`], the gravest first.
     pub fn check(&self, now: Instant) -> Result<(), OutOfStanding> {
-        if self.rolled_back.load(Ordering::Acquire) {
+        if self.is_rolled_back() {
             return Err(OutOfStanding::StoreRolledBack);
         }
         if self.clock_off.load(Ordering::Acquire) {

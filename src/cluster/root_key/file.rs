@@ -4,8 +4,10 @@ use std::path::Path;
 
 use tokio::task::spawn_blocking;
 
-use super::{Held, Home, Look, RootKeyError, RootKeyFound, home, may_begin};
+use super::{Held, Look, RootKeyError, RootKeyFound, may_begin};
 use crate::cluster::api::Api;
+use crate::cluster::word::{Home, home, said};
+use crate::crd::annotations;
 use crate::crypto::mac::constant_time_eq;
 use crate::crypto::{RootKey, RootKeyFile, root_key_file};
 use crate::model::{Kind, Namespace, RootKeyCare, UnixSeconds};
@@ -18,7 +20,8 @@ pub(super) async fn root_key(
     now: UnixSeconds,
 ) -> Result<RootKeyFound, RootKeyError> {
     let RootKeyFile { key, read_by_all } = read(path).await?;
-    let held = held(path, namespace, &home(api, namespace).await?);
+    let home = home(api, namespace).await.map_err(RootKeyError::LookAtPast)?;
+    let held = held(path, namespace, &home);
     may_begin(api, namespace, &held, now).await?;
     if read_by_all {
         tracing::warn!(
@@ -36,7 +39,7 @@ pub(super) async fn root_key(
 fn held(path: &Path, namespace: &Namespace, home: &Home) -> Held {
     Held {
         brought: false,
-        start_empty: home.start_empty,
+        start_empty: said(&home.annotations, annotations::START_EMPTY),
         by: format!("the root key's file {}", path.display()),
         annotate: format!("annotate namespace {namespace}"),
     }
@@ -71,6 +74,7 @@ async fn read(path: &Path) -> Result<RootKeyFile, RootKeyError> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::fs;
 
     use super::*;
@@ -81,7 +85,7 @@ mod tests {
         let namespace = Namespace::parse("strongroom-system").unwrap();
         let home = Home {
             uid: Uid::new("n1"),
-            start_empty: None,
+            annotations: BTreeMap::new(),
         };
         let text = held(Path::new("/keys/root-key"), &namespace, &home)
             .store_empty(&namespace)

@@ -14,35 +14,30 @@
 mod file;
 mod secret;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::crd::annotations;
 use crate::crypto::{CryptoError, RootKey, RootKeyFileError};
-use crate::model::{Kind, Namespace, RootKeyCare, Uid, UnixSeconds};
+use crate::model::{Kind, Namespace, RootKeyCare, UnixSeconds};
 use crate::store::SealedStore;
 use crate::store::installation::{Installation, InstallationError, load_or_create};
 use crate::telemetry::Metrics;
 
-use super::api::{Api, ApiError, Ask};
+use super::api::{Api, ApiError};
 use super::sealed_records::any_record;
 use super::trust_bundle::names_an_installation;
+use super::word::counts;
 
 pub use secret::{ROOT_KEY_FIELD, ROOT_KEY_SECRET};
 
 /// How often it is looked at whether the key is still there, and whether somebody escrowed it.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
-/// For how long the word of a person that nothing is to be found counts: it shall not speak for a later loss.
-const EMPTY_FOR_SECONDS: i64 = 3600;
-/// How far that person's clock may be ahead of ours.
-const AHEAD_SECONDS: i64 = 300;
 
 /// Where the root key comes from. Whatever differs by it is in this room.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -265,40 +260,6 @@ async fn may_begin(
     Ok(())
 }
 
-/// The release namespace.
-struct Home {
-    uid: Uid,
-    /// When somebody said on it that there is nothing to be found.
-    start_empty: Option<Timestamp>,
-}
-
-async fn home(api: &Api, namespace: &Namespace) -> Result<Home, RootKeyError> {
-    #[derive(Deserialize)]
-    struct Object {
-        metadata: Metadata,
-    }
-    #[derive(Deserialize)]
-    struct Metadata {
-        uid: String,
-        #[serde(default)]
-        annotations: BTreeMap<String, String>,
-    }
-    let path = format!("/api/v1/namespaces/{namespace}");
-    let object: Object = api
-        .read(Ask::get(&path))
-        .await
-        .map_err(RootKeyError::LookAtPast)?;
-    Ok(Home {
-        uid: Uid::new(&object.metadata.uid),
-        start_empty: said_empty(&object.metadata.annotations),
-    })
-}
-
-/// When a person said on an object that there is nothing to be found.
-fn said_empty(annotations: &BTreeMap<String, String>) -> Option<Timestamp> {
-    annotations.get(annotations::START_EMPTY)?.parse().ok()
-}
-
 /// What speaks for and against a start with nothing under a key that was there before.
 #[derive(Debug, Clone, Copy)]
 struct Past {
@@ -314,12 +275,6 @@ impl Past {
     const fn may_start_empty(self) -> bool {
         self.says_empty || !self.brought && !self.opened
     }
-}
-
-/// Whether a person's word, given at that time, that there is nothing counts now.
-fn counts(said: Timestamp, now: UnixSeconds) -> bool {
-    let age = now.0.saturating_sub(said.as_second());
-    (-AHEAD_SECONDS..=EMPTY_FOR_SECONDS).contains(&age)
 }
 
 /// How a look at the key ended.
@@ -389,21 +344,6 @@ mod tests {
                 says_empty,
             };
             assert_eq!(past.may_start_empty(), may, "{past:?}");
-        }
-    }
-
-    #[test]
-    fn a_persons_word_counts_for_an_hour() {
-        let said: Timestamp = "2026-11-22T10:00:00Z".parse().unwrap();
-        let after = |seconds| UnixSeconds(said.as_second() + seconds);
-        for (seconds, expected) in [
-            (0, true),
-            (3600, true),
-            (3601, false),
-            (-300, true),
-            (-301, false),
-        ] {
-            assert_eq!(counts(said, after(seconds)), expected, "{seconds}");
         }
     }
 

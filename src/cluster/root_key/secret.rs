@@ -7,9 +7,10 @@ use k8s_openapi::ByteString;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Held, Look, RootKeyError, RootKeyFound, home, may_begin, said_empty};
+use super::{Held, Look, RootKeyError, RootKeyFound, may_begin};
 use crate::cluster::api::{Api, ApiError, Ask, METADATA, Reason};
 use crate::cluster::sealed_records::any_record;
+use crate::cluster::word::{home, said};
 use crate::crd::{self, annotations};
 use crate::crypto::RootKey;
 use crate::crypto::mac::constant_time_eq;
@@ -40,7 +41,7 @@ pub(super) async fn root_key(
             }),
         };
     }
-    let home = home(api, namespace).await?.uid;
+    let home = our_uid(api, namespace).await?;
     let key = RootKey::generate().map_err(RootKeyError::Generate)?;
     let created = match create(api, namespace, &home, &key).await {
         Ok(()) => true,
@@ -69,7 +70,7 @@ async fn used(
     (key, marks): (RootKey, Marks),
     now: UnixSeconds,
 ) -> Result<RootKeyFound, RootKeyError> {
-    let brought = marks.made_in != Some(home(api, namespace).await?.uid);
+    let brought = marks.made_in != Some(our_uid(api, namespace).await?);
     let held = held(namespace, brought, marks.start_empty);
     may_begin(api, namespace, &held, now).await?;
     Ok(RootKeyFound { key, created: false })
@@ -156,9 +157,14 @@ fn parse(secret: SecretObject, namespace: &Namespace) -> Result<(RootKey, Marks)
     let made_in = secret.metadata.annotations.get(annotations::MADE_IN);
     let marks = Marks {
         made_in: made_in.map(|uid| Uid::new(uid)),
-        start_empty: said_empty(&secret.metadata.annotations),
+        start_empty: said(&secret.metadata.annotations, annotations::START_EMPTY),
     };
     Ok((key, marks))
+}
+
+async fn our_uid(api: &Api, namespace: &Namespace) -> Result<Uid, RootKeyError> {
+    let home = home(api, namespace).await;
+    Ok(home.map_err(RootKeyError::LookAtPast)?.uid)
 }
 
 async fn create(api: &Api, namespace: &Namespace, home: &Uid, key: &RootKey) -> Result<(), ApiError> {

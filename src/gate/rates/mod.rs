@@ -191,7 +191,8 @@ const fn creates(operation: OperationName) -> bool {
         | OperationName::SecretBackup
         | OperationName::VaultPut
         | OperationName::VaultDelete
-        | OperationName::VaultPurge => false,
+        | OperationName::VaultPurge
+        | OperationName::StoreAccept => false,
     }
 }
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::crypto::{IssuerKey, JwkSet, SigningAlgorithm, VerificationKey};
 use crate::identity::{AccountRef, Phase, PodAddressCheck, Unavailable};
-use crate::model::{Labels, Namespace, UnixSeconds};
+use crate::model::{Labels, Namespace, SourceAddresses, UnixSeconds};
 use crate::telemetry::metrics::Shown as ShownMetrics;
 
 mod strangers;
@@ -475,24 +475,54 @@ async fn a_pod_that_the_feed_has_not_shown_is_asked_for_once() {
     assert_eq!(asked(), before);
 }
 
+/// One of our own processes as pod `web`, and its token.
+fn own_process(bench: &Bench, name: &str) -> (Liveness, String) {
+    let mut alive = world([]);
+    let mut pod = web();
+    pod.namespace = Namespace::parse("strongroom-system").unwrap();
+    pod.service_account = name.into();
+    alive.upsert_pod(pod);
+    alive.upsert_account(account("strongroom-system", name), Uid::new("uid-of-own"));
+    let mut claims = claims();
+    claims["aud"] = json!("internal.strongroom.dev");
+    claims["sub"] = json!(format!("system:serviceaccount:strongroom-system:{name}"));
+    claims["kubernetes.io"]["namespace"] = json!("strongroom-system");
+    claims["kubernetes.io"]["serviceaccount"] = json!({"name": name, "uid": "uid-of-own"});
+    let token = bench.key.sign(&claims).unwrap();
+    (alive, token)
+}
+
+#[tokio::test]
+async fn whether_addresses_come_through_is_seen_from_where_the_operator_seems_to_call() {
+    let bench = bench();
+    let (alive, token) = own_process(&bench, "strongroom-operate");
+    assert_eq!(bench.identity.source_addresses(), None);
+    bench
+        .identity
+        .operator(&token, peer(), &alive, now())
+        .await
+        .unwrap();
+    assert_eq!(bench.identity.source_addresses(), Some(SourceAddresses::Kept));
+    let proxy = "192.168.1.1".parse().unwrap();
+    let refused = bench.identity.operator(&token, proxy, &alive, now()).await;
+    assert_eq!(refused, Err(Rejection::ForeignAddress));
+    assert_eq!(
+        bench.identity.source_addresses(),
+        Some(SourceAddresses::Rewritten)
+    );
+    assert!(bench.counts("strongroom_pod_addresses_rewritten 1"));
+    bench
+        .identity
+        .operator(&token, peer(), &alive, now())
+        .await
+        .unwrap();
+    assert!(bench.counts("strongroom_pod_addresses_rewritten 0"));
+}
+
 #[tokio::test]
 async fn our_own_processes_are_known_by_their_accounts() {
     let bench = bench();
-    let mut alive = world([]);
-    let mut driver = web();
-    driver.namespace = Namespace::parse("strongroom-system").unwrap();
-    driver.service_account = "strongroom-node".into();
-    alive.upsert_pod(driver);
-    alive.upsert_account(
-        account("strongroom-system", "strongroom-node"),
-        Uid::new("uid-of-node"),
-    );
-    let mut claims = claims();
-    claims["aud"] = json!("internal.strongroom.dev");
-    claims["sub"] = json!("system:serviceaccount:strongroom-system:strongroom-node");
-    claims["kubernetes.io"]["namespace"] = json!("strongroom-system");
-    claims["kubernetes.io"]["serviceaccount"] = json!({"name": "strongroom-node", "uid": "uid-of-node"});
-    let token = bench.key.sign(&claims).unwrap();
+    let (alive, token) = own_process(&bench, "strongroom-node");
     let node = bench.identity.node(&token, peer(), &alive, now()).await.unwrap();
     assert_eq!(
         (&*node.node, node.pod.as_str(), node.expires),

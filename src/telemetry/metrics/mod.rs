@@ -55,6 +55,7 @@ pub struct Metrics {
     root_key_escrowed: IntGauge,
     root_key_missing: IntGauge,
     damaged_records: IntGauge,
+    pod_addresses_rewritten: IntGauge,
     clock_leader: IntGauge,
     deleted_vaults: IntGauge,
     vault_deletions_waiting: IntGauge,
@@ -160,6 +161,10 @@ impl Metrics {
             damaged_records: IntGauge::new(
                 "strongroom_damaged_records",
                 "Stored records that are refused: they do not open, went back, were replaced or are gone.",
+            )?,
+            pod_addresses_rewritten: IntGauge::new(
+                "strongroom_pod_addresses_rewritten",
+                "1 while our own operator calls from an address that is not its pod's: something on the way rewrites them.",
             )?,
             clock_leader: IntGauge::new(
                 "strongroom_clock_leader",
@@ -284,6 +289,7 @@ impl Metrics {
                 Box::new(self.root_key_escrowed.clone()),
                 Box::new(self.root_key_missing.clone()),
                 Box::new(self.damaged_records.clone()),
+                Box::new(self.pod_addresses_rewritten.clone()),
                 Box::new(self.clock_leader.clone()),
                 Box::new(self.deleted_vaults.clone()),
                 Box::new(self.vault_deletions_waiting.clone()),
@@ -390,6 +396,11 @@ impl Metrics {
     pub fn damaged_records(&self, records: usize) {
         self.damaged_records
             .set(i64::try_from(records).unwrap_or(i64::MAX));
+    }
+
+    /// Whether addresses of pods come through as others'.
+    pub fn pod_addresses_rewritten(&self, rewritten: bool) {
+        self.pod_addresses_rewritten.set(i64::from(rewritten));
     }
 
     /// Whether this replica runs the lifecycle clock.

@@ -8,6 +8,7 @@ mod kills;
 mod records;
 mod rolling;
 mod root_key;
+mod store_went_back;
 mod stranger;
 
 use std::time::Duration;
