@@ -113,6 +113,17 @@ pub struct Serve {
     /// The cluster's DNS domain.
     #[arg(long, env = "STRONGROOM_CLUSTER_DOMAIN", default_value = "cluster.local")]
     pub cluster_domain: String,
+    /// Domains outside of the cluster that are assigned to namespaces, as <domain>=<namespace>, parted by commas:
+    /// <vault>.<domain> is then a vault of that namespace.
+    #[arg(long, env = "STRONGROOM_EXTERNAL_DOMAINS", value_delimiter = ',')]
+    pub external_domains: Vec<String>,
+    /// Folder of their certificates: <domain>/tls.crt and <domain>/tls.key. It is read again and again.
+    #[arg(
+        long,
+        env = "STRONGROOM_EXTERNAL_CERTIFICATES",
+        default_value = "/etc/strongroom/external"
+    )]
+    pub external_certificates: PathBuf,
     /// This pod's name: its identity in the leader election.
     #[arg(long, env = "STRONGROOM_POD_NAME")]
     pub pod_name: String,

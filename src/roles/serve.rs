@@ -27,7 +27,7 @@ use crate::roles::{Attempt, RoleError, patiently, serve_health, show_fill, spawn
 use crate::store::{Record, SealedStore, StoreEvent};
 use crate::telemetry::health::Readiness;
 use crate::telemetry::metrics::{Metrics, Shown};
-use crate::tls::{Authority, HostRule, TlsResolver, server_config};
+use crate::tls::{Authority, ExternalCertificates, ExternalDomain, HostRule, TlsResolver, server_config};
 use crate::world::{Shared, Standing};
 
 /// Name of the lease by which one of several replicas runs the lifecycle clock.
@@ -38,6 +38,8 @@ const GRACE: Duration = Duration::from_secs(20);
 
 /// How often damaged records are counted: that walks over all of them.
 const COUNT_EVERY: Duration = Duration::from_secs(10);
+/// How often certificates of external domains are read.
+const READ_EXTERNAL_EVERY: Duration = Duration::from_secs(30);
 /// Refused volumes that wait to be told on their pods.
 const REFUSED_AT_ONCE: usize = 1024;
 
@@ -87,7 +89,13 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
     )
     .await?;
     let root = Arc::new(root.key);
-    let vault_hosts = HostRule::vaults(&config.cluster_domain);
+    let domains = ExternalDomain::parse_all(&config.external_domains, &config.cluster_domain)
+        .attempting("reading the external domains")?;
+    let vault_hosts = HostRule::vaults(&config.cluster_domain).and_external(domains.clone());
+    let external = Arc::new(ExternalCertificates::new(
+        config.external_certificates.clone(),
+        domains,
+    ));
     let internal_hosts = HostRule::internal(&namespace, &config.cluster_domain);
     let (sealing, permitted) = (root.sealing_key(), vault_hosts.permitted());
     let authority = patiently(
@@ -250,16 +258,12 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
     spawn_until(&stop, keep_trust_bundle(api, namespace.clone(), bundle));
     ready_while(&readiness, world, record, clock.clone());
 
-    let resolver = |rule: &HostRule| {
-        Arc::new(TlsResolver::new(
-            Arc::clone(&authority),
-            rule.clone(),
-            clock.clone(),
-        ))
-    };
-    let vault_tls = server_config(resolver(&vault_hosts), &[b"h2", b"http/1.1"])
-        .attempting("preparing TLS for vaults")?;
-    let internal_tls = server_config(resolver(&internal_hosts), &[b"h2"])
+    let resolver = |rule: &HostRule| TlsResolver::new(Arc::clone(&authority), rule.clone(), clock.clone());
+    let for_vaults = resolver(&vault_hosts).and_external(Arc::clone(&external));
+    spawn_until(&stop, renew_external(external, Arc::clone(&metrics)));
+    let vault_tls =
+        server_config(Arc::new(for_vaults), &[b"h2", b"http/1.1"]).attempting("preparing TLS for vaults")?;
+    let internal_tls = server_config(Arc::new(resolver(&internal_hosts)), &[b"h2"])
         .attempting("preparing TLS for our own processes")?;
     let vault_tcp = TcpListener::bind(config.vault_listen)
         .await
@@ -398,6 +402,30 @@ async fn show_damage(engine: Arc<Engine>, metrics: Arc<Metrics>) {
     loop {
         metrics.damaged_records(engine.damaged_records());
         tokio::time::sleep(COUNT_EVERY).await;
+    }
+}
+
+/// Serves external domains with the certificates that are there now.
+async fn renew_external(external: Arc<ExternalCertificates>, metrics: Arc<Metrics>) {
+    let mut told = Vec::new();
+    loop {
+        let read = Arc::clone(&external);
+        if let Ok(failed) = tokio::task::spawn_blocking(move || read.load()).await {
+            metrics.external_domains_unusable(failed.len());
+            let failed: Vec<_> = failed
+                .into_iter()
+                .map(|(domain, error)| format!("{domain}: {error}"))
+                .collect();
+            if failed != told && !failed.is_empty() {
+                tracing::error!(
+                    failed = failed.join("; "),
+                    "certificates of external domains cannot be used; hosts there are served with what was read before, if \
+                     anything was"
+                );
+            }
+            told = failed;
+        }
+        tokio::time::sleep(READ_EXTERNAL_EVERY).await;
     }
 }
 

@@ -25,8 +25,14 @@ pub enum TlsError {
     /// No certificate could be made for a host.
     #[error("a certificate could not be made")]
     IssueLeaf(#[source] CryptoError),
-    /// A certificate was made that the TLS library does not take.
-    #[error("a certificate could not be loaded")]
+    /// A certificate of the platform's own could not be read.
+    #[error("its certificate (tls.crt) or key (tls.key) could not be read: {0}")]
+    ReadExternal(#[source] rustls::pki_types::pem::Error),
+    /// A domain of the platform's own whose certificate was never read.
+    #[error("there is no certificate for this domain")]
+    NoExternal,
+    /// A certificate was made or read that the TLS library does not take.
+    #[error("a certificate could not be loaded: {0}")]
     LoadLeaf(#[source] rustls::Error),
     /// The server's configuration could not be made.
     #[error("the TLS server could not be configured")]
@@ -41,6 +47,7 @@ impl TlsError {
             Self::ReadAuthority(error) | Self::WriteAuthority(error) => error.kind(),
             Self::OpenAuthority(error) | Self::MakeAuthority(error) | Self::IssueLeaf(error) => error.kind(),
             Self::NotServed => Kind::Invalid,
+            Self::ReadExternal(_) | Self::NoExternal => Kind::Unavailable,
             Self::LoadLeaf(_) | Self::Configure(_) => Kind::Internal,
         }
     }

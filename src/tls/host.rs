@@ -2,6 +2,8 @@
 
 use crate::model::{Namespace, VaultId, VaultName};
 
+use super::ExternalDomain;
+
 /// The Service of the internal listener.
 const INTERNAL_SERVICE: &str = "strongroom-internal";
 /// Parent domain of vaults on a laptop.
@@ -17,6 +19,7 @@ pub struct HostRule(Rule);
 enum Rule {
     Vaults {
         cluster_domain: String,
+        external: Vec<ExternalDomain>,
     },
     Internal {
         namespace: Namespace,
@@ -34,7 +37,29 @@ impl HostRule {
     pub fn vaults(cluster_domain: &str) -> Self {
         Self(Rule::Vaults {
             cluster_domain: folded(cluster_domain),
+            external: Vec::new(),
         })
+    }
+
+    /// The same, and `<vault>.<domain>` for the vaults of the namespaces that these domains are assigned to.
+    #[must_use]
+    pub fn and_external(self, domains: Vec<ExternalDomain>) -> Self {
+        match self.0 {
+            Rule::Vaults { cluster_domain, .. } => Self(Rule::Vaults {
+                cluster_domain,
+                external: domains,
+            }),
+            other => Self(other),
+        }
+    }
+
+    /// The external domain that this host is in, if it is a vault's.
+    pub(super) fn external(&self, host: &str) -> Option<&ExternalDomain> {
+        let Rule::Vaults { external, .. } = &self.0 else {
+            return None;
+        };
+        let (_, parent) = host.split_once('.')?;
+        external.iter().find(|domain| domain.domain() == parent)
     }
 
     /// The internal listener in a cluster: `strongroom-internal.<release namespace>.svc`, and the same with the cluster domain.
@@ -75,10 +100,13 @@ impl HostRule {
     pub fn vault(&self, host: &str) -> Option<VaultId> {
         let lower_case = |text: &str| !text.bytes().any(|b| b.is_ascii_uppercase());
         let (vault, namespace) = match &self.0 {
-            Rule::Vaults { cluster_domain } => {
-                let (vault, namespace) = service(host, cluster_domain)?;
-                (vault, Namespace::parse(namespace).ok()?)
-            }
+            Rule::Vaults { cluster_domain, .. } => match self.external(host) {
+                Some(domain) => (host.split_once('.')?.0, domain.namespace().clone()),
+                None => {
+                    let (vault, namespace) = service(host, cluster_domain)?;
+                    (vault, Namespace::parse(namespace).ok()?)
+                }
+            },
             Rule::Loopback { namespace } => {
                 let (vault, parent) = host.split_once('.')?;
                 (parent == LOOPBACK_VAULTS).then(|| (vault, namespace.clone()))?
@@ -102,7 +130,7 @@ impl HostRule {
     #[must_use]
     pub fn permitted(&self) -> Vec<String> {
         match &self.0 {
-            Rule::Vaults { cluster_domain } | Rule::Internal { cluster_domain, .. } => {
+            Rule::Vaults { cluster_domain, .. } | Rule::Internal { cluster_domain, .. } => {
                 vec!["svc".to_owned(), format!("svc.{cluster_domain}")]
             }
             Rule::Loopback { .. } => vec!["localhost".to_owned(), LOOPBACK_ADDRESS.to_owned()],
@@ -201,6 +229,31 @@ mod tests {
         );
         assert_eq!(loopback.vault("localhost"), None);
         assert_eq!(internal.vault("strongroom-internal.strongroom-system.svc"), None);
+    }
+
+    #[test]
+    fn a_host_under_an_assigned_domain_is_a_vault_of_its_namespace_and_no_others() {
+        let domains = ["vaults.example.com=shop", "eu.vaults.example.com=shop-eu"].map(str::to_owned);
+        let domains = ExternalDomain::parse_all(&domains, "cluster.local").unwrap();
+        let rule = HostRule::vaults("cluster.local").and_external(domains);
+        for (host, vault) in [
+            ("demo.vaults.example.com", Some("shop/demo")),
+            ("demo.eu.vaults.example.com", Some("shop-eu/demo")),
+            ("demo.team.svc", Some("team/demo")),
+            ("demo.shop.svc.cluster.local", Some("shop/demo")),
+            ("vaults.example.com", None),
+            ("ab.vaults.example.com", None),
+            ("Demo.vaults.example.com", None),
+            ("x.demo.vaults.example.com", None),
+            ("demo.vaults.example.com.", None),
+            ("demo.other.example.com", None),
+            ("demo.shop.vaults.example.com", None),
+        ] {
+            let found = rule.vault(host).map(|id| id.to_string());
+            assert_eq!(found.as_deref(), vault, "{host}");
+            assert_eq!(rule.accepts(host), vault.is_some(), "{host}");
+        }
+        assert_eq!(rule.permitted(), HostRule::vaults("cluster.local").permitted());
     }
 
     #[test]

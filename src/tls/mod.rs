@@ -7,6 +7,7 @@
 
 mod authority;
 mod error;
+mod external;
 mod host;
 mod resolver;
 mod server;
@@ -15,6 +16,7 @@ mod tests;
 
 pub use authority::Authority;
 pub use error::TlsError;
+pub use external::{BadDomain, ExternalCertificates, ExternalDomain};
 pub use host::HostRule;
 pub use resolver::{MOST_LEAVES, TlsResolver};
 pub use server::{install_crypto_provider, server_config};

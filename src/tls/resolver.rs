@@ -11,7 +11,7 @@ use rustls::sign::CertifiedKey;
 
 use crate::model::{Clock, UnixSeconds};
 
-use super::{Authority, HostRule, TlsError};
+use super::{Authority, ExternalCertificates, HostRule, TlsError};
 
 /// How many hosts have a certificate in memory at most (about 2 KiB each); beyond that the oldest goes.
 pub const MOST_LEAVES: usize = 1024;
@@ -23,6 +23,7 @@ pub struct TlsResolver {
     rule: HostRule,
     clock: Clock,
     leaves: ArcSwap<imbl::HashMap<Arc<str>, Arc<Minted>>>,
+    external: Arc<ExternalCertificates>,
 }
 
 /// A certificate in memory.
@@ -55,14 +56,24 @@ impl TlsResolver {
             rule,
             clock,
             leaves: ArcSwap::default(),
+            external: Arc::default(),
         }
+    }
+
+    /// The same, with what the platform brought for domains of its own.
+    #[must_use]
+    pub fn and_external(self, external: Arc<ExternalCertificates>) -> Self {
+        Self { external, ..self }
     }
 
     /// The certificate for a host, from memory or made now.
     ///
     /// # Errors
-    /// [`TlsError::NotServed`], [`TlsError::IssueLeaf`], [`TlsError::LoadLeaf`].
+    /// [`TlsError::NotServed`], [`TlsError::NoExternal`], [`TlsError::IssueLeaf`], [`TlsError::LoadLeaf`].
     pub fn leaf(&self, host: &str) -> Result<Arc<CertifiedKey>, TlsError> {
+        if let Some(domain) = self.rule.external(host) {
+            return self.external.of(domain.domain()).ok_or(TlsError::NoExternal);
+        }
         let now = self.clock.now().wall;
         let leaves = self.leaves.load();
         let Some(minted) = leaves.get(host) else {
@@ -130,7 +141,8 @@ impl ResolvesServerCert for TlsResolver {
         let host = client_hello.server_name().or_else(|| self.rule.without_name())?;
         match self.leaf(host) {
             Ok(key) => Some(key),
-            Err(TlsError::NotServed) => None,
+            // Without its certificate a domain is told of where it is read, not at each handshake.
+            Err(TlsError::NotServed | TlsError::NoExternal) => None,
             Err(error) => {
                 tracing::error!(error = %error, "a certificate could not be made");
                 None

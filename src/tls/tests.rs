@@ -26,6 +26,7 @@ use crate::store::memory::MemoryStore;
 
 use super::*;
 
+mod external;
 mod trust;
 
 const NOW: i64 = 1_790_000_000;

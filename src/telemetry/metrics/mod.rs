@@ -56,6 +56,7 @@ pub struct Metrics {
     root_key_missing: IntGauge,
     damaged_records: IntGauge,
     pod_addresses_rewritten: IntGauge,
+    external_domains_unusable: IntGauge,
     clock_leader: IntGauge,
     deleted_vaults: IntGauge,
     vault_deletions_waiting: IntGauge,
@@ -165,6 +166,10 @@ impl Metrics {
             pod_addresses_rewritten: IntGauge::new(
                 "strongroom_pod_addresses_rewritten",
                 "1 while our own operator calls from an address that is not its pod's: something on the way rewrites them.",
+            )?,
+            external_domains_unusable: IntGauge::new(
+                "strongroom_external_domains_unusable",
+                "External domains whose certificate or key cannot be read or used.",
             )?,
             clock_leader: IntGauge::new(
                 "strongroom_clock_leader",
@@ -290,6 +295,7 @@ impl Metrics {
                 Box::new(self.root_key_missing.clone()),
                 Box::new(self.damaged_records.clone()),
                 Box::new(self.pod_addresses_rewritten.clone()),
+                Box::new(self.external_domains_unusable.clone()),
                 Box::new(self.clock_leader.clone()),
                 Box::new(self.deleted_vaults.clone()),
                 Box::new(self.vault_deletions_waiting.clone()),
@@ -401,6 +407,12 @@ impl Metrics {
     /// Whether addresses of pods come through as others'.
     pub fn pod_addresses_rewritten(&self, rewritten: bool) {
         self.pod_addresses_rewritten.set(i64::from(rewritten));
+    }
+
+    /// How many external domains have no certificate that can be used.
+    pub fn external_domains_unusable(&self, domains: usize) {
+        self.external_domains_unusable
+            .set(i64::try_from(domains).unwrap_or(i64::MAX));
     }
 
     /// Whether this replica runs the lifecycle clock.

@@ -3,6 +3,7 @@
 mod audit;
 mod canary;
 mod destruction;
+mod external;
 pub(in crate::e2e) mod history;
 mod kills;
 mod records;
