@@ -3,7 +3,6 @@
 mod audit;
 mod canary;
 mod destruction;
-mod external;
 pub(in crate::e2e) mod history;
 mod kills;
 mod records;
