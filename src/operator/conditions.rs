@@ -220,6 +220,13 @@ pub(super) fn was_ready(conditions: &[Condition], generation: Option<i64>) -> bo
     ready(conditions).is_some_and(|ready| ready.status == "True" && ready.observed_generation == generation)
 }
 
+/// Whether the object was found deleted before, whatever generation that was: its name can't change.
+pub(super) fn was_deleted(conditions: &[Condition]) -> bool {
+    conditions
+        .iter()
+        .any(|condition| condition.type_ == ConditionType::Deleted.as_str() && condition.status == "True")
+}
+
 /// Whether a vault with these conditions was made in the store. Whether it also has an address is another matter.
 pub(super) fn has_head(conditions: &[Condition]) -> bool {
     ready(conditions)
@@ -264,6 +271,12 @@ mod tests {
             types,
             [("Ready", "False"), ("Stalled", "True"), ("Deleted", "True")]
         );
+        assert!(was_deleted(&first));
+        assert!(!was_deleted(&waiting().conditions(
+            &first,
+            Some(3),
+            UnixSeconds(999)
+        )));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource};
 use serde_json::json;
 
-use super::conditions::{Reason, Standing, has_head, was_ready};
+use super::conditions::{Reason, Standing, has_head, was_deleted, was_ready};
 use super::context::{Context, Guarded, observed, write};
 use super::report::{self, HasConditions};
 use super::{Error, FIELD_MANAGER, FINALIZER};
@@ -202,9 +202,10 @@ fn plan(seen: &Seen) -> Plan {
     };
     let before = seen.before.as_ref().map_or(&[][..], |status| &status.conditions);
     let was_ready = was_ready(before, seen.generation);
+    let was_deleted = was_deleted(before);
     match (&seen.told, waiting) {
-        // A vault that is not ready for a while takes nothing away that is known to be there.
-        (_, Some((reason, message))) if seen.vault == Vault::Missing || !was_ready => {
+        // A vault that is not ready for a while takes nothing away that is known of the object.
+        (_, Some((reason, message))) if seen.vault == Vault::Missing || !(was_ready || was_deleted) => {
             still(steps, Some(Standing::waiting(reason, message)))
         }
         (Some(object), _) => {
@@ -216,6 +217,8 @@ fn plan(seen: &Seen) -> Plan {
             }
         }
         (None, _) if was_ready => still(steps, None),
+        // Nothing is told of what was purged since: then too it is not made again.
+        (None, _) if was_deleted => still(steps, Some(standing(wanted, &OwnedSecret::Deleted))),
         (None, _) => {
             steps.push(Step::Ensure);
             still(steps, None)
@@ -248,8 +251,8 @@ fn standing(wanted: &Wanted, object: &OwnedSecret) -> Standing {
         OwnedSecret::Deleted => Standing::stalled(
             Reason::Deleted,
             format!(
-                "secret '{name}' of vault '{vault}' was deleted through the API and is not made again: delete this \
-                 resource, or set a value under that name"
+                "secret '{name}' of vault '{vault}' was deleted and is not made again: recover it with a client of the \
+                 vault; or purge it, delete this resource and apply it again, which makes a new value"
             ),
         )
         .and_so(ConditionType::Deleted),

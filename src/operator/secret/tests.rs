@@ -155,6 +155,66 @@ fn what_became_of_the_object_is_told_and_it_is_not_made_again() {
 }
 
 #[test]
+fn a_value_that_was_deleted_is_not_made_again_once_it_is_purged() {
+    let was_deleted = Standing::stalled(Reason::Deleted, String::new())
+        .and_so(ConditionType::Deleted)
+        .conditions(&[], Some(1), UnixSeconds(0));
+    let purged = || Seen {
+        before: Some(SecretStatus {
+            conditions: was_deleted.clone(),
+            ..SecretStatus::default()
+        }),
+        ..fresh(OnDelete::Retain)
+    };
+    for (seen, expected) in [
+        // Nothing is told of a name that is free, nor before the data plane has said anything.
+        (purged(), (vec![], Some(Reason::Deleted))),
+        (
+            Seen {
+                generation: Some(2),
+                ..purged()
+            },
+            (vec![], Some(Reason::Deleted)),
+        ),
+        (
+            Seen {
+                wanted: Ok(wanted(OnDelete::Delete)),
+                generation: Some(2),
+                ..purged()
+            },
+            (vec![Step::SetFinalizer(true)], Some(Reason::Deleted)),
+        ),
+        (
+            Seen {
+                vault: Vault::NotReady,
+                ..purged()
+            },
+            (vec![], Some(Reason::Deleted)),
+        ),
+        // It was recovered.
+        (
+            Seen {
+                told: Some(LIVE),
+                ..purged()
+            },
+            (vec![], Some(Reason::Made)),
+        ),
+        // With its vault everything that was known of it goes.
+        (
+            Seen {
+                vault: Vault::Missing,
+                ..purged()
+            },
+            (vec![], Some(Reason::VaultNotFound)),
+        ),
+        // The resource was deleted and applied again: that asks for a value anew.
+        (fresh(OnDelete::Retain), (vec![Step::Ensure], None)),
+    ] {
+        assert_eq!(planned(&seen), expected, "{seen:?}");
+    }
+}
+
+#[test]
 fn a_resource_that_cannot_be_makes_nothing() {
     let wanted = Err(Unusable::Value {
         field: "spec.generate.length",

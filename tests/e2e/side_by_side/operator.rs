@@ -211,6 +211,11 @@ fn a_secret_is_made_once_told_by_its_address_and_never_taken_from_somebody_else(
     let message = condition(&tenant, "vaultsecret/made", "Deleted", "True");
     assert!(message.contains("is not made again"), "{message}");
     condition(&tenant, "vaultsecret/made", "Ready", "False");
+
+    // Nor once it was purged.
+    let purge = "import requests, time\nr = requests.delete(url + '/deletedsecrets/made?api-version=7.4', headers={'Authorization': 'Bearer ' + token()}, verify=ca)\nassert r.status_code == 204, r.text\ntime.sleep(12)\nprint('made' in [p.name.lower() for p in client.list_properties_of_secrets()])";
+    assert_eq!(tenant.python("client", purge).ok().trim(), "False");
+    condition(&tenant, "vaultsecret/made", "Deleted", "True");
 }
 
 #[test]
