@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The tests on the real cluster: what users get, side by side, a namespace each; then, one by one, what a part does with
 # a real API server (how fresh it is, which nothing beside it may disturb), and those that break things. An argument
-# picks tests by a part of their name, those that take minutes too; the build with failpoints is made where it is picked.
+# picks tests by a part of their name, those that take minutes too; the build with failpoints is made where it is picked, and so
+# is what a downgrade goes back to: the last tag, or the commit that STRONGROOM_PREVIOUS names.
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 source "$REPO/hack/lib/rust.sh"
@@ -20,6 +21,13 @@ if [ -n "${1:-}" ]; then
 		STRONGROOM_FAILPOINT_IMAGE=$(build_failpoint_image)
 		export STRONGROOM_FAILPOINT_IMAGE
 		"$REPO/hack/load.sh" "$STRONGROOM_FAILPOINT_IMAGE"
+	fi
+	previous=${STRONGROOM_PREVIOUS:-$(git describe --tags --abbrev=0 2>/dev/null)} || true
+	if grep -q '^e2e::slow::downgrade::' <<<"$picked" && [ -n "$previous" ]; then
+		STRONGROOM_PREVIOUS_IMAGE=$(build_previous_image "$previous")
+		STRONGROOM_PREVIOUS_CHART=$CACHE/previous/charts/strongroom
+		export STRONGROOM_PREVIOUS_IMAGE STRONGROOM_PREVIOUS_CHART
+		"$REPO/hack/load.sh" "$STRONGROOM_PREVIOUS_IMAGE"
 	fi
 fi
 began=$(date +%s)

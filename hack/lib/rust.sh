@@ -44,3 +44,19 @@ build_failpoint_image() {
 	mv -f "$CARGO_TARGET_DIR/image/strongroom" "$binary"
 	"$REPO/hack/image.sh" "$binary" strongroom-failpoints
 }
+
+# build_previous_image COMMIT: the product and the chart of an earlier commit, in a tree of its own; prints the image's reference.
+# The chart is $CACHE/previous/charts/strongroom.
+build_previous_image() {
+	local tree=$CACHE/previous binary=$CARGO_TARGET_DIR/image/strongroom-previous
+	step "building strongroom as of $1"
+	rm -rf "$tree"
+	mkdir -p "$tree"
+	git -C "$REPO" archive "$1" | tar -x -C "$tree" || fail "commit $1 is not there"
+	# Its files are older than what was built of ours, which cargo would take for its own; and the other way round after it.
+	rm -rf "$CARGO_TARGET_DIR"/*/.fingerprint/strongroom-*
+	(cd "$tree" && cargo build --quiet --locked --profile image) || fail "cargo build of $1 failed"
+	mv -f "$CARGO_TARGET_DIR/image/strongroom" "$binary"
+	rm -rf "$CARGO_TARGET_DIR"/*/.fingerprint/strongroom-*
+	"$REPO/hack/image.sh" "$binary" strongroom-previous
+}

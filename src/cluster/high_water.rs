@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use crate::crd::annotations;
@@ -134,13 +135,14 @@ pub async fn keep_high_water<F: Future<Output = bool>>(
     on_record: impl Fn() -> F,
 ) {
     let mut remembered = 0;
+    let mut kept = true;
     loop {
         sleep(LOOK_EVERY).await;
         if world.standing.is_rolled_back() {
             let accepted = accepted(&api, &namespace, &clock).await;
             if let Some(revision) = accepted
                 && on_record().await
-                && put(&high_water, revision)
+                && put(&high_water, revision, true).await
             {
                 tracing::warn!(
                     revision,
@@ -151,18 +153,29 @@ pub async fn keep_high_water<F: Future<Output = bool>>(
             continue;
         }
         let revision = seen();
-        if revision > remembered && put(&high_water, revision) {
-            remembered = revision;
+        if revision > remembered {
+            kept = put(&high_water, revision, kept).await;
+            remembered = if kept { revision } else { remembered };
         }
     }
 }
 
-fn put(high_water: &HighWater, revision: u64) -> bool {
-    let put = high_water.remember(revision);
-    if let Err(error) = &put {
-        tracing::warn!(%error, "how far the store is cannot be remembered: is the volume of the audit log full or read-only?");
+/// Remembers a revision; `tell` whether a failure is news.
+async fn put(high_water: &HighWater, revision: u64, tell: bool) -> bool {
+    let high_water = high_water.clone();
+    let put = spawn_blocking(move || high_water.remember(revision)).await;
+    match put.unwrap_or_else(|ended| Err(io::Error::other(ended))) {
+        Ok(()) => true,
+        Err(error) => {
+            if tell {
+                tracing::warn!(
+                    %error,
+                    "how far the store is cannot be remembered: is the volume of the audit log full or read-only?"
+                );
+            }
+            false
+        }
     }
-    put.is_ok()
 }
 
 /// The revision of the store as it is now, where a person said lately that it has to do.

@@ -4,6 +4,7 @@
 //! later and later.
 
 mod control_plane;
+mod downgrade;
 mod failpoints;
 mod paused;
 mod purge;
