@@ -70,14 +70,8 @@ impl ExternalDomain {
 
     fn parse(text: &str, cluster_domain: &str) -> Result<Self, BadDomain> {
         let (domain, namespace) = text.split_once('=').ok_or(BadDomain::Form)?;
-        let label = |label: &str| {
-            (1..=63).contains(&label.len())
-                && label
-                    .bytes()
-                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-        };
+        // Names of namespaces are labels of DNS (RFC 1123).
+        let label = |label: &str| Namespace::parse(label).is_ok();
         if domain.len() > 200 || !domain.contains('.') || !domain.split('.').all(label) {
             return Err(BadDomain::Domain);
         }

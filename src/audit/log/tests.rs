@@ -121,6 +121,16 @@ async fn a_refused_caller_is_on_record() {
     assert_eq!(lines[0]["properties"]["isAccessPolicyMatch"], false);
 }
 
+#[tokio::test]
+async fn that_a_store_which_went_back_has_to_do_is_on_disk_before_it_is_acted_on() {
+    let dir = tempfile::tempdir().unwrap();
+    log_in(dir.path()).store_accepted(now()).await.unwrap();
+    let lines = lines_in(dir.path());
+    assert_eq!(stages(&lines), ["Complete Success"]);
+    assert_eq!(lines[0]["operationName"], "StoreAccept");
+    assert_eq!(lines[0].get("identity"), None);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_reads_and_changes_at_once_get_exactly_their_lines() {
     let dir = tempfile::tempdir().unwrap();
