@@ -26,6 +26,9 @@ pub enum CryptoError {
     /// A sealed record under another term of the key.
     #[error("the sealed record names another term of its key")]
     OtherTerm,
+    /// Two keys of one installation that claim to be the same version.
+    #[error("two root keys have the same version")]
+    SameVersion,
     /// Authentication failed: another key, another place, or changed bytes.
     #[error("the sealed record does not open: it was changed, moved or sealed under another key")]
     DoesNotOpen,
@@ -89,6 +92,7 @@ impl CryptoError {
             | Self::NotARecord
             | Self::OtherType
             | Self::OtherTerm
+            | Self::SameVersion
             | Self::DoesNotOpen
             | Self::Sign
             | Self::NotAPrivateKey

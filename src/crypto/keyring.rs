@@ -20,7 +20,9 @@ const LABEL_BACKUP: &[u8] = b"strongroom/root/v1/backup";
 const LABEL_BACKUP_OF: &[u8] = b"strongroom/backup/v1/namespace/";
 /// The name under which a vault's key is wrapped; it never leaves the vault's head.
 const WRAPPED_NAME: &str = "vault-key";
-/// The only term until keys rotate.
+/// The name under which is sealed what outlives a version of the root key.
+const HERITAGE_NAME: &str = "heritage";
+/// The term of a vault's first key, and the version of an installation's first root key.
 const FIRST_TERM: u32 = 1;
 
 /// One installation's own identity: random, made once, bound into everything that it seals.
@@ -28,11 +30,13 @@ const FIRST_TERM: u32 = 1;
 pub struct InstallationId(pub [u8; 16]);
 
 /// The key from which everything else is reached. Its provider keeps it; it never stands in a record.
+///
+/// It may stand [beside](Self::beside) another version: what it seals is sealed under this one, and both open.
 pub struct RootKey {
     key: KeyBytes,
     version: u32,
     sealing: SealingKey,
-    naming: NamingKey,
+    names: Arc<KeyBytes>,
     paging: SealingKey,
     backup: BackupKey,
 }
@@ -43,7 +47,15 @@ impl RootKey {
     /// # Errors
     /// [`CryptoError::KeyLength`], [`CryptoError::Derive`].
     pub fn from_bytes(bytes: &SecretBytes) -> Result<Self, CryptoError> {
-        Self::derived_from(key_bytes(bytes.expose())?)
+        Self::of_version(bytes, FIRST_TERM)
+    }
+
+    /// The same of a later version; versions count from 1.
+    ///
+    /// # Errors
+    /// [`CryptoError::KeyLength`], [`CryptoError::Derive`].
+    pub fn of_version(bytes: &SecretBytes, version: u32) -> Result<Self, CryptoError> {
+        Self::derived_from(key_bytes(bytes.expose())?, version)
     }
 
     /// Makes a new one.
@@ -51,18 +63,91 @@ impl RootKey {
     /// # Errors
     /// [`CryptoError::Random`], [`CryptoError::Derive`].
     pub fn generate() -> Result<Self, CryptoError> {
-        Self::derived_from(fresh_key()?)
+        Self::derived_from(fresh_key()?, FIRST_TERM)
     }
 
-    fn derived_from(key: KeyBytes) -> Result<Self, CryptoError> {
-        let version = FIRST_TERM;
+    fn derived_from(key: KeyBytes, version: u32) -> Result<Self, CryptoError> {
         Ok(Self {
             sealing: SealingKey::new(version, derive(&key, LABEL_SEALING)?),
-            naming: NamingKey::new(&derive(&key, LABEL_NAMING)?),
+            names: Arc::new(derive(&key, LABEL_NAMING)?),
             paging: SealingKey::new(version, derive(&key, LABEL_PAGING)?),
             backup: BackupKey(SealingKey::new(version, derive(&key, LABEL_BACKUP)?)),
             key,
             version,
+        })
+    }
+
+    /// This one as the current version of an installation that has `other` as well, whichever of them is the later: this one
+    /// seals, and both open. Names stay those that the lower version makes, since a record keeps its name; backups are in
+    /// their owners' hands, so what `other` opens of them this one opens too.
+    ///
+    /// # Errors
+    /// [`CryptoError::SameVersion`].
+    pub fn beside(self, other: &Self) -> Result<Self, CryptoError> {
+        if self.version == other.version {
+            return Err(CryptoError::SameVersion);
+        }
+        let names = if self.version < other.version {
+            self.names
+        } else {
+            Arc::clone(&other.names)
+        };
+        Ok(Self {
+            sealing: self.sealing.also_opening(&other.sealing),
+            paging: self.paging.also_opening(&other.paging),
+            backup: BackupKey(self.backup.0.also_opening(&other.backup.0)),
+            names,
+            ..self
+        })
+    }
+
+    /// What must outlive the versions that came before, sealed under this one: the key of names and those of backups. With
+    /// it a later version does without them.
+    ///
+    /// # Errors
+    /// [`CryptoError::Random`], [`CryptoError::Derive`], [`CryptoError::Seal`].
+    pub fn heritage(&self, installation: &InstallationId) -> Result<Vec<u8>, CryptoError> {
+        let mut plain = Zeroizing::new(Vec::with_capacity(32 + 36 * (1 + self.backup.0.others.len())));
+        plain.extend_from_slice(self.names.as_slice());
+        for (term, key) in self.backup.0.all() {
+            plain.extend_from_slice(&term.to_be_bytes());
+            plain.extend_from_slice(key.as_slice());
+        }
+        let header = Header {
+            record_type: RecordType::Heritage,
+            vault: VaultUuid([0; 16]),
+            incarnation: [0; 16],
+            term: self.version,
+            rev: 0,
+        };
+        seal::seal(&self.sealing, installation, &header, HERITAGE_NAME, &plain)
+    }
+
+    /// This one with what [`RootKey::heritage`] sealed, under this version or one beside it.
+    ///
+    /// # Errors
+    /// As [`seal::open`]; [`CryptoError::KeyLength`] where it holds something else.
+    pub fn with_heritage(self, installation: &InstallationId, sealed: &[u8]) -> Result<Self, CryptoError> {
+        let (_, plain) = seal::open(
+            &self.sealing,
+            installation,
+            RecordType::Heritage,
+            HERITAGE_NAME,
+            sealed,
+        )?;
+        let (names, backups) = plain
+            .expose()
+            .split_first_chunk::<32>()
+            .ok_or(CryptoError::KeyLength)?;
+        let mut backup = self.backup.0;
+        for one in backups.chunks(4 + 32) {
+            let (term, key) = one.split_first_chunk::<4>().ok_or(CryptoError::KeyLength)?;
+            backup = backup.also_opening(&SealingKey::new(u32::from_be_bytes(*term), key_bytes(key)?));
+        }
+        Ok(Self {
+            names: Arc::new(key_bytes(names)?),
+            backup: BackupKey(backup),
+            ..self
         })
     }
 
@@ -87,7 +172,7 @@ impl RootKey {
     /// Makes the names of records.
     #[must_use]
     pub fn naming_key(&self) -> NamingKey {
-        self.naming.clone()
+        NamingKey::new(&self.names)
     }
 
     /// Seals the tokens by which lists are continued.
@@ -114,7 +199,11 @@ impl BackupKey {
     /// [`CryptoError::Derive`].
     pub fn of_namespace(&self, uid: &Uid) -> Result<SealingKey, CryptoError> {
         let label = [LABEL_BACKUP_OF, uid.as_str().as_bytes()].concat();
-        Ok(SealingKey::new(self.0.term, derive(&self.0.key, &label)?))
+        let mut of_namespace = SealingKey::new(self.0.term, derive(&self.0.key, &label)?);
+        for (term, key) in &self.0.others {
+            of_namespace.others.push((*term, Arc::new(derive(key, &label)?)));
+        }
+        Ok(of_namespace)
     }
 }
 
@@ -156,6 +245,19 @@ impl VaultKey {
         seal::seal(root, installation, &header, WRAPPED_NAME, plain.as_slice())
     }
 
+    /// Which version of the root key a wrapped key needs, without opening it.
+    ///
+    /// # Errors
+    /// [`CryptoError::NotARecord`], [`CryptoError::OtherType`].
+    pub fn root_version(wrapped: &[u8]) -> Result<u32, CryptoError> {
+        let header = Header::peek(wrapped)?;
+        if header.record_type == RecordType::VaultKey {
+            Ok(header.term)
+        } else {
+            Err(CryptoError::OtherType)
+        }
+    }
+
     /// Opens what [`VaultKey::wrap`] made for this vault.
     ///
     /// # Errors
@@ -187,11 +289,13 @@ impl VaultKey {
     }
 }
 
-/// A key under which records are sealed, and its term. Clones share the bytes, which are wiped with the last of them.
+/// A key under which records are sealed, and its term; with it, those of other terms, under which records are opened alone.
+/// Clones share the bytes, which are wiped with the last of them.
 #[derive(Clone)]
 pub struct SealingKey {
     term: u32,
     key: Arc<KeyBytes>,
+    others: Vec<(u32, Arc<KeyBytes>)>,
 }
 
 impl SealingKey {
@@ -199,17 +303,39 @@ impl SealingKey {
         Self {
             term,
             key: Arc::new(key),
+            others: Vec::new(),
         }
     }
 
-    /// Which key this is: records under it name this number.
+    /// Which key this is: records that it seals name this number.
     #[must_use]
     pub const fn term(&self) -> u32 {
         self.term
     }
 
+    /// The same, which opens as well what any key of `other` opens. Where both know a term, this one's key stays.
+    fn also_opening(mut self, other: &Self) -> Self {
+        for (term, key) in other.all() {
+            if self.secret_of(term).is_none() {
+                self.others.push((term, Arc::clone(key)));
+            }
+        }
+        self
+    }
+
+    fn all(&self) -> impl Iterator<Item = (u32, &Arc<KeyBytes>)> {
+        std::iter::once((self.term, &self.key)).chain(self.others.iter().map(|(term, key)| (*term, key)))
+    }
+
+    /// The bytes under which it seals.
     pub(super) fn secret(&self) -> &[u8] {
         self.key.as_slice()
+    }
+
+    /// The bytes under which a record that names this term was sealed; none where it does not know that term.
+    pub(super) fn secret_of(&self, term: u32) -> Option<&[u8]> {
+        self.all()
+            .find_map(|(known, key)| (known == term).then(|| key.as_slice()))
     }
 }
 
@@ -376,6 +502,107 @@ mod tests {
             let refused = VaultKey::unwrap(&root.sealing_key(), &installation, vault, &wrapped);
             assert_eq!(refused.err(), Some(CryptoError::DoesNotOpen));
         }
+    }
+
+    fn version(number: u32) -> RootKey {
+        let byte = u8::try_from(number).unwrap();
+        RootKey::of_version(&SecretBytes::new(vec![byte; 32]), number).unwrap()
+    }
+
+    #[test]
+    fn beside_another_version_the_current_one_seals_and_both_open() {
+        let here = InstallationId([1; 16]);
+        let vault = VaultUuid([3; 16]);
+        for (current, other) in [(2, 1), (1, 2), (7, 3)] {
+            let both = version(current).beside(&version(other)).unwrap();
+            for by in [current, other] {
+                let key = VaultKey::generate(vault).unwrap();
+                let wrapped = key.wrap(&version(by).sealing_key(), &here).unwrap();
+                assert_eq!(VaultKey::root_version(&wrapped), Ok(by));
+
+                let same = VaultKey::unwrap(&both.sealing_key(), &here, vault, &wrapped).unwrap();
+                assert_eq!(same.sealing_key().secret(), key.sealing_key().secret());
+                let rewrapped = same.wrap(&both.sealing_key(), &here).unwrap();
+                assert_eq!(VaultKey::root_version(&rewrapped), Ok(current));
+                let alone = |by| VaultKey::unwrap(&version(by).sealing_key(), &here, vault, &rewrapped);
+                assert_eq!(
+                    alone(current).unwrap().sealing_key().secret(),
+                    key.sealing_key().secret()
+                );
+                assert_eq!(alone(other).err(), Some(CryptoError::OtherTerm));
+            }
+        }
+    }
+
+    #[test]
+    fn a_version_does_not_stand_beside_itself() {
+        assert_eq!(
+            version(2).beside(&version(2)).err(),
+            Some(CryptoError::SameVersion)
+        );
+    }
+
+    #[test]
+    fn what_is_no_wrapped_key_names_no_version_of_the_root() {
+        let here = InstallationId([1; 16]);
+        let other_type = version(1).heritage(&here).unwrap();
+        assert_eq!(VaultKey::root_version(&other_type), Err(CryptoError::OtherType));
+        assert_eq!(VaultKey::root_version(b"key"), Err(CryptoError::NotARecord));
+    }
+
+    /// Whether a backup that one version made for a namespace opens under another.
+    fn opens_backup(maker: &RootKey, reader: &RootKey) -> Result<(), CryptoError> {
+        let (here, namespace) = (InstallationId([1; 16]), Uid::new("n1"));
+        let key = maker.backup_key().of_namespace(&namespace).unwrap();
+        let header = Header {
+            record_type: RecordType::Backup,
+            vault: VaultUuid([0; 16]),
+            incarnation: [0; 16],
+            term: key.term(),
+            rev: 1,
+        };
+        let blob = seal::seal(&key, &here, &header, "secret", b"value").unwrap();
+        let reader = reader.backup_key().of_namespace(&namespace).unwrap();
+        seal::open(&reader, &here, RecordType::Backup, "secret", &blob).map(drop)
+    }
+
+    #[test]
+    fn records_keep_their_names_and_backups_open_through_rotations_and_after_the_old_versions_are_gone() {
+        let here = InstallationId([1; 16]);
+        let name = |root: &RootKey| root.naming_key().name(&[b"vault", b"team"]);
+        let (first, alone) = (version(1), version(3));
+        assert_ne!(name(&alone), name(&first));
+        assert_eq!(opens_backup(&first, &alone), Err(CryptoError::OtherTerm));
+
+        let second = version(2).beside(&first).unwrap();
+        let heritage = second.heritage(&here).unwrap();
+        // The first is gone; what it left comes along to the third, and then the second goes too.
+        let second = version(2).with_heritage(&here, &heritage).unwrap();
+        let third = version(3).beside(&second).unwrap();
+        let heritage = third.heritage(&here).unwrap();
+        let third = version(3).with_heritage(&here, &heritage).unwrap();
+
+        assert_eq!(name(&second), name(&first));
+        assert_eq!(name(&third), name(&first));
+        for maker in [&first, &version(2), &second, &third] {
+            assert_eq!(opens_backup(maker, &third), Ok(()), "{}", maker.version());
+        }
+        // A new backup is the new version's: who holds an old one does not read it.
+        assert_eq!(opens_backup(&third, &second), Err(CryptoError::OtherTerm));
+    }
+
+    #[test]
+    fn what_a_version_leaves_opens_under_it_and_in_its_installation_alone() {
+        let (here, elsewhere) = (InstallationId([1; 16]), InstallationId([2; 16]));
+        let heritage = version(2).heritage(&here).unwrap();
+        let taken = |by, at| version(by).with_heritage(&at, &heritage).err();
+        assert_eq!(taken(2, here), None);
+        assert_eq!(taken(2, elsewhere), Some(CryptoError::DoesNotOpen));
+        assert_eq!(taken(3, here), Some(CryptoError::OtherTerm));
+        assert_eq!(
+            version(2).with_heritage(&here, b"").err(),
+            Some(CryptoError::NotARecord)
+        );
     }
 
     #[test]

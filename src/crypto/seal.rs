@@ -57,6 +57,8 @@ pub enum RecordType {
     Value = 10,
     /// Older versions of an object.
     Page = 11,
+    /// What outlives a version of the root key.
+    Heritage = 12,
 }
 
 impl RecordType {
@@ -73,6 +75,7 @@ impl RecordType {
             9 => Self::Backup,
             10 => Self::Value,
             11 => Self::Page,
+            12 => Self::Heritage,
             _ => return None,
         })
     }
@@ -132,7 +135,7 @@ pub fn seal(
     header.write(&mut envelope);
     envelope.extend_from_slice(&salt);
     let aad = associated_data(installation, &envelope, name);
-    let (cipher, nonce) = record_key(key, &salt)?;
+    let (cipher, nonce) = record_key(key.secret(), &salt)?;
 
     let start = envelope.len();
     envelope.resize(start + plaintext.len() + TAG, 0);
@@ -149,7 +152,8 @@ pub fn seal(
 /// Opens an envelope as a record of this type and name.
 ///
 /// # Errors
-/// [`CryptoError::NotARecord`], [`CryptoError::OtherType`], [`CryptoError::OtherTerm`], [`CryptoError::DoesNotOpen`].
+/// [`CryptoError::NotARecord`], [`CryptoError::OtherType`], [`CryptoError::OtherTerm`] where the key does not know the term
+/// that the header names, [`CryptoError::DoesNotOpen`].
 pub fn open(
     key: &SealingKey,
     installation: &InstallationId,
@@ -161,13 +165,11 @@ pub fn open(
     if parts.header.record_type != expected_type {
         return Err(CryptoError::OtherType);
     }
-    if parts.header.term != key.term() {
-        return Err(CryptoError::OtherTerm);
-    }
+    let secret = key.secret_of(parts.header.term).ok_or(CryptoError::OtherTerm)?;
     let aad = associated_data(installation, parts.clear, name);
     let (cipher, nonce) = match parts.format {
-        FIRST_FORMAT => first_record_key(key, parts.salt)?,
-        _ => record_key(key, parts.salt)?,
+        FIRST_FORMAT => first_record_key(secret, parts.salt)?,
+        _ => record_key(secret, parts.salt)?,
     };
     let mut plaintext = Zeroizing::new(vec![0; parts.ciphertext.len()]);
     cipher
@@ -228,9 +230,9 @@ fn associated_data(installation: &InstallationId, clear: &[u8], name: &str) -> V
 }
 
 /// The key of one record, and the nonce of its only use.
-fn record_key(key: &SealingKey, salt: &[u8; SALT]) -> Result<(LessSafeKey, Nonce), CryptoError> {
+fn record_key(sealing: &[u8], salt: &[u8; SALT]) -> Result<(LessSafeKey, Nonce), CryptoError> {
     let mut secret = Zeroizing::new([0; KEY]);
-    hkdf_expand_sha256(key.secret(), &[LABEL_KEY, salt], secret.as_mut_slice())?;
+    hkdf_expand_sha256(sealing, &[LABEL_KEY, salt], secret.as_mut_slice())?;
     let cipher = UnboundKey::new(&AES_256_GCM, secret.as_slice()).map_err(|_| CryptoError::Derive)?;
     Ok((
         LessSafeKey::new(cipher),
@@ -239,9 +241,9 @@ fn record_key(key: &SealingKey, salt: &[u8; SALT]) -> Result<(LessSafeKey, Nonce
 }
 
 /// The same of format 1.
-fn first_record_key(key: &SealingKey, salt: &[u8; SALT]) -> Result<(LessSafeKey, Nonce), CryptoError> {
+fn first_record_key(sealing: &[u8], salt: &[u8; SALT]) -> Result<(LessSafeKey, Nonce), CryptoError> {
     let mut derived = Zeroizing::new([0; KEY + NONCE_LEN]);
-    hkdf_sha256(salt, key.secret(), FIRST_LABEL_KEY, derived.as_mut_slice())?;
+    hkdf_sha256(salt, sealing, FIRST_LABEL_KEY, derived.as_mut_slice())?;
     let (secret, nonce) = derived.split_first_chunk::<KEY>().ok_or(CryptoError::Derive)?;
     let cipher = UnboundKey::new(&AES_256_GCM, secret).map_err(|_| CryptoError::Derive)?;
     let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| CryptoError::Derive)?;
@@ -403,6 +405,7 @@ mod tests {
             (9, RecordType::Backup),
             (10, RecordType::Value),
             (11, RecordType::Page),
+            (12, RecordType::Heritage),
         ] {
             assert_eq!(
                 (record_type as u8, RecordType::of(number)),
@@ -410,14 +413,14 @@ mod tests {
             );
         }
         assert!(
-            [0, 12, 255]
+            [0, 13, 255]
                 .into_iter()
                 .all(|number| RecordType::of(number).is_none())
         );
     }
 
     fn any_header() -> impl Strategy<Value = Header> {
-        (1..=11_u8, any::<[u8; 16]>(), any::<[u8; 16]>(), any::<u64>()).prop_map(
+        (1..=12_u8, any::<[u8; 16]>(), any::<[u8; 16]>(), any::<u64>()).prop_map(
             |(number, vault, incarnation, rev)| Header {
                 record_type: RecordType::of(number).unwrap(),
                 vault: VaultUuid(vault),

@@ -67,7 +67,10 @@ impl Opened {
                     .open_part(vault, &key, &record.name, kind, &record.envelope)
                     .map_or_else(Self::Unreadable, |part| Self::Part(vault, part.incarnation))
             }
-            RecordType::Sentinel | RecordType::Installation | RecordType::CertificateAuthority => Self::Other,
+            RecordType::Sentinel
+            | RecordType::Installation
+            | RecordType::CertificateAuthority
+            | RecordType::Heritage => Self::Other,
             RecordType::Body | RecordType::SkipToken | RecordType::VaultKey | RecordType::Backup => {
                 Self::Unreadable(Damage::DoesNotOpen)
             }

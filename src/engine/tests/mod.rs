@@ -11,6 +11,7 @@ mod model;
 mod parts;
 mod purge;
 mod retries;
+mod root_versions;
 mod secrets;
 mod shaky;
 pub(super) mod support;

@@ -32,10 +32,19 @@ pub(in crate::engine) fn engine(store: &(impl SealedStore + Clone + 'static)) ->
 }
 
 pub(in crate::engine) fn engine_with(store: &(impl SealedStore + Clone + 'static), quotas: Quotas) -> Engine {
+    engine_under(store, root(), quotas)
+}
+
+/// The same under a root key of the caller's.
+pub(in crate::engine) fn engine_under(
+    store: &(impl SealedStore + Clone + 'static),
+    root: Arc<RootKey>,
+    quotas: Quotas,
+) -> Engine {
     let store: Arc<dyn SealedStore> = Arc::new(store.clone());
     let parts = EngineParts {
         store,
-        root: root(),
+        root,
         installation: INSTALLATION,
         quotas,
     };
