@@ -19,13 +19,12 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout};
 
-use crate::crd::annotations;
 use crate::world::{Feed as Kind, Shared};
 
 use super::api::{Api, ApiError, Ask, Reason};
 use super::jitter;
 use super::position::{Next, Pace, Position, Progress, Seen};
-use super::wire::{Object, PageMetadata, Told, WatchBody, list_pages, revision, told};
+use super::wire::{Object, Told, WatchBody, current_revision, list_pages, told};
 
 /// How much longer than asked a watch may run before it counts as dead.
 const GRACE: Duration = Duration::from_secs(5);
@@ -125,9 +124,7 @@ impl Feed {
         tracing::error!(
             feed = self.source.kind.as_str(),
             "StoreRolledBack: the API server shows an earlier state than was seen before, as after a restore of etcd; \
-             nothing is served. If what there is has to do, say so on the namespace that Strongroom is installed in: kubectl \
-             annotate --overwrite namespace <it> {}=$(date -u +%FT%TZ)",
-            annotations::STORE_RESTORED
+             nothing is served"
         );
         self.world.standing.store_rolled_back();
     }
@@ -221,18 +218,12 @@ impl Feed {
     }
 
     async fn probe(&self) -> RolledBack {
-        let path = format!("{}?limit=1", self.source.path);
-        let ask = Ask {
-            accept: self.source.list_accept(),
-            ..Ask::get(&path)
-        };
+        let (path, accept) = (&self.source.path, self.source.list_accept());
         loop {
             sleep(self.pace.probe).await;
             let seen = self.state(|s| s.position.highest());
             let began = Instant::now();
-            let asked: Result<Head, ApiError> = self.api.read(ask.clone()).await;
-            let found = asked.and_then(|head| revision(&head.metadata.resource_version));
-            match found {
+            match current_revision(&self.api, path, accept).await {
                 Ok(revision) => {
                     let probed = Seen::Probed { seen, revision };
                     if self.state(|s| s.position.after(probed)) == Next::RolledBack {
@@ -272,10 +263,4 @@ impl Feed {
     fn state<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-/// A list of which only the revision matters.
-#[derive(serde::Deserialize)]
-struct Head {
-    metadata: PageMetadata,
 }

@@ -20,8 +20,9 @@ use crate::crd::annotations;
 use crate::model::{Clock, Kind, Namespace};
 use crate::world::Shared;
 
-use super::api::{Api, ApiError};
-use super::sealed_records::current_revision;
+use super::api::{Api, ApiError, JSON};
+use super::sealed_records::collection;
+use super::wire::current_revision;
 use super::word::{counts, home, said};
 
 /// Beside the audit log.
@@ -107,7 +108,7 @@ pub async fn went_back(
     let remembered = high_water
         .remembered()
         .map_err(|error| HighWaterError::Read(high_water.0.clone(), error))?;
-    let revision = current_revision(api, namespace).await;
+    let revision = store_revision(api, namespace).await;
     let revision = revision.map_err(HighWaterError::Ask)?;
     let back = remembered.is_some_and(|remembered| revision < remembered);
     if back {
@@ -115,12 +116,22 @@ pub async fn went_back(
             revision,
             remembered,
             "StoreRolledBack: the store is at an earlier state than this replica has seen, as after a restore of etcd; \
-             nothing is served. If what there is has to do, say so: kubectl annotate --overwrite namespace {namespace} \
-             {}=$(date -u +%FT%TZ)",
-            annotations::STORE_RESTORED
+             nothing is served. {}",
+            way_on(namespace)
         );
     }
     Ok(back)
+}
+
+async fn store_revision(api: &Api, namespace: &Namespace) -> Result<u64, ApiError> {
+    current_revision(api, &collection(namespace), JSON).await
+}
+
+fn way_on(namespace: &Namespace) -> String {
+    format!(
+        "If what there is has to do, say so: kubectl annotate --overwrite namespace {namespace} {}=$(date -u +%FT%TZ)",
+        annotations::STORE_RESTORED
+    )
 }
 
 /// Keeps what is remembered up to `seen`, the highest revision that this process has seen, until dropped. Ends once the store
@@ -134,11 +145,15 @@ pub async fn keep_high_water<F: Future<Output = bool>>(
     seen: impl Fn() -> u64,
     on_record: impl Fn() -> F,
 ) {
+    let mut told = world.standing.is_rolled_back();
     let mut remembered = 0;
     let mut kept = true;
     loop {
         sleep(LOOK_EVERY).await;
         if world.standing.is_rolled_back() {
+            if !std::mem::replace(&mut told, true) {
+                tracing::error!("StoreRolledBack: nothing is served. {}", way_on(&namespace));
+            }
             let accepted = accepted(&api, &namespace, &clock).await;
             if let Some(revision) = accepted
                 && on_record().await
@@ -155,7 +170,9 @@ pub async fn keep_high_water<F: Future<Output = bool>>(
         let revision = seen();
         if revision > remembered {
             kept = put(&high_water, revision, kept).await;
-            remembered = if kept { revision } else { remembered };
+            if kept {
+                remembered = revision;
+            }
         }
     }
 }
@@ -186,7 +203,7 @@ async fn accepted(api: &Api, namespace: &Namespace, clock: &Clock) -> Option<u64
         if !said.is_some_and(|said| counts(said, clock.now().wall)) {
             return Ok(None);
         }
-        current_revision(api, namespace).await.map(Some)
+        store_revision(api, namespace).await.map(Some)
     };
     look.await.unwrap_or_else(|error: ApiError| {
         tracing::warn!(%error, "whether the store as it is has to do could not be asked");

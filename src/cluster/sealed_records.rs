@@ -128,13 +128,6 @@ pub(crate) async fn any_record(api: &Api, namespace: &Namespace) -> Result<bool,
     Ok(page.items.is_some_and(|items| !items.is_empty()))
 }
 
-/// How far the store is, by quorum.
-pub(crate) async fn current_revision(api: &Api, namespace: &Namespace) -> Result<u64, ApiError> {
-    let path = format!("{}?limit=1", collection(namespace));
-    let page: Page<RecordObject> = api.read(Ask::get(&path)).await?;
-    revision(&page.metadata.resource_version)
-}
-
 /// The path of the collection.
 pub(crate) fn collection(namespace: &Namespace) -> String {
     crd::SealedRecord::url_path(&(), Some(namespace.as_str()))

@@ -79,6 +79,25 @@ pub(crate) async fn list_pages<T: DeserializeOwned>(
     }
 }
 
+/// How far the store is, by quorum, as a list of one object of this collection says.
+pub(crate) async fn current_revision(
+    api: &Api,
+    collection: &str,
+    accept: &'static str,
+) -> Result<u64, ApiError> {
+    #[derive(Deserialize)]
+    struct Head {
+        metadata: PageMetadata,
+    }
+    let path = format!("{collection}?limit=1");
+    let ask = Ask {
+        accept,
+        ..Ask::get(&path)
+    };
+    let head: Head = api.read(ask).await?;
+    revision(&head.metadata.resource_version)
+}
+
 /// A revision as a number, as etcd makes it.
 pub(crate) fn revision(text: &str) -> Result<u64, ApiError> {
     text.parse().map_err(|_| ApiError::Malformed)
