@@ -211,25 +211,15 @@ impl AuditLog {
             peer: Some(peer),
             ..About::default()
         };
-        let record = Record {
-            id: log.next_id(),
-            stage: Stage::Complete,
-            at: now,
-            took: None,
-            about: &about,
-            caller: None,
-            vault: None,
-            asked: &Asked {
-                operation: OperationName::Authentication,
-                object: None,
-                version: None,
-            },
-            rule: None,
-            generation: None,
-            end: End::Known(outcome),
-            not_shown: Some(log.unauthenticated_not_shown.swap(0, Ordering::Relaxed)),
-        };
-        drop(log.write(record.to_line(), Purpose::Sample, Some(place)));
+        let not_shown = log.unauthenticated_not_shown.swap(0, Ordering::Relaxed);
+        let line = log.line_of_nobody(
+            OperationName::Authentication,
+            &about,
+            outcome,
+            Some(not_shown),
+            now,
+        );
+        drop(log.write(line, Purpose::Sample, Some(place)));
         log.writer.hand_over();
     }
 
@@ -239,25 +229,11 @@ impl AuditLog {
     /// # Errors
     /// [`AuditError`]: it may not be acted on.
     pub async fn store_accepted(&self, now: Moment) -> Result<(), AuditError> {
-        let record = Record {
-            id: self.0.next_id(),
-            stage: Stage::Complete,
-            at: now,
-            took: None,
-            about: &About::default(),
-            caller: None,
-            vault: None,
-            asked: &Asked {
-                operation: OperationName::StoreAccept,
-                object: None,
-                version: None,
-            },
-            rule: None,
-            generation: None,
-            end: End::Known(&Outcome::success(None)),
-            not_shown: None,
-        };
-        self.0.complete(record.to_line()).await?;
+        let (about, done) = (About::default(), Outcome::success(None));
+        let line = self
+            .0
+            .line_of_nobody(OperationName::StoreAccept, &about, &done, None, now);
+        self.0.complete(line).await?;
         self.flush().await
     }
 
@@ -283,6 +259,36 @@ impl Shared {
             process: self.process,
             number: self.numbers.fetch_add(1, Ordering::Relaxed),
         }
+    }
+
+    /// The one line of what no caller did, in no vault.
+    fn line_of_nobody(
+        &self,
+        operation: OperationName,
+        about: &About<'_>,
+        outcome: &Outcome,
+        not_shown: Option<u64>,
+        now: Moment,
+    ) -> Vec<u8> {
+        let record = Record {
+            id: self.next_id(),
+            stage: Stage::Complete,
+            at: now,
+            took: None,
+            about,
+            caller: None,
+            vault: None,
+            asked: &Asked {
+                operation,
+                object: None,
+                version: None,
+            },
+            rule: None,
+            generation: None,
+            end: End::Known(outcome),
+            not_shown,
+        };
+        record.to_line()
     }
 
     /// Places in the queue; whoever finds it full waits: the disk sets the pace.
