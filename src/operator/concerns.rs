@@ -73,8 +73,8 @@ impl Concerns {
             Some(care) => root_key(care).map(str::to_owned),
             None => said(before, RootKeyNotEscrowed),
         };
-        let told = *self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let (paused, addresses) = match told {
+        let of_all = *self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let (paused, addresses) = match of_all {
             Some(Told {
                 waiting,
                 source_addresses,

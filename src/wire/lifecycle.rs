@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::operate::vault_id;
+use super::operate::{optional, vault_id};
 use super::text;
 use crate::model::{Deletion, Lifecycle, SourceAddresses, StoredVault, Uid, UnixSeconds, VaultId, VaultUuid};
 
@@ -17,16 +17,18 @@ struct Told {
     deleted: Vec<Deleted>,
     waiting: u64,
     // A release that does not tell.
-    #[serde(default)]
-    source_addresses: Option<Addresses>,
+    #[serde(default, with = "optional_addresses")]
+    source_addresses: Option<SourceAddresses>,
 }
 
-#[derive(Clone, Copy, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-enum Addresses {
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "SourceAddresses", rename_all = "camelCase")]
+enum SourceAddressesText {
     Kept,
     Rewritten,
 }
+
+optional!(optional_addresses: Option<SourceAddresses> as "super::SourceAddressesText");
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -68,10 +70,7 @@ pub fn write_lifecycle(lifecycle: &Lifecycle) -> Result<Vec<u8>, serde_json::Err
     serde_json::to_vec(&Told {
         deleted: lifecycle.deleted.iter().filter_map(deleted).collect(),
         waiting: lifecycle.waiting,
-        source_addresses: lifecycle.source_addresses.map(|found| match found {
-            SourceAddresses::Kept => Addresses::Kept,
-            SourceAddresses::Rewritten => Addresses::Rewritten,
-        }),
+        source_addresses: lifecycle.source_addresses,
     })
 }
 
@@ -97,10 +96,7 @@ pub fn read_lifecycle(body: &[u8]) -> Result<Lifecycle, serde_json::Error> {
     Ok(Lifecycle {
         deleted: deleted.collect(),
         waiting: told.waiting,
-        source_addresses: told.source_addresses.map(|found| match found {
-            Addresses::Kept => SourceAddresses::Kept,
-            Addresses::Rewritten => SourceAddresses::Rewritten,
-        }),
+        source_addresses: told.source_addresses,
     })
 }
 

@@ -431,6 +431,8 @@ macro_rules! optional {
     };
 }
 
+pub(super) use optional;
+
 optional!(optional_care: Option<RootKeyCare> as "super::RootKeyCareText");
 optional!(optional_rules: Option<VaultRules> as "super::RulesText");
 optional!(optional_nearest: Option<Nearest> as "super::NearestText");
