@@ -53,7 +53,7 @@ async fn start(store: &dyn SealedStore, file: &Path) -> Result<(String, String),
     let namespace = Namespace::parse("strongroom-system").unwrap();
     let source = RootKeySource::File(file.to_owned());
     let installation = open_store(store, &found, &source, &namespace, NOW).await?;
-    let permitted = HostRule::vaults("cluster.local").permitted();
+    let permitted = HostRule::vaults("cluster.local", Vec::new()).permitted();
     let sealing = found.key.sealing_key();
     let authority = Authority::load_or_create(store, &sealing, &installation.id, &permitted, NOW)
         .await

@@ -91,7 +91,7 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
     let root = Arc::new(root.key);
     let domains = ExternalDomain::parse_all(&config.external_domains, &config.cluster_domain)
         .attempting("reading the external domains")?;
-    let vault_hosts = HostRule::vaults(&config.cluster_domain).and_external(domains.clone());
+    let vault_hosts = HostRule::vaults(&config.cluster_domain, domains.clone());
     let external = Arc::new(ExternalCertificates::new(
         config.external_certificates.clone(),
         domains,
@@ -194,15 +194,15 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
         &stop,
         run_feeds(feeds, Arc::clone(&world), Arc::new(Records(Arc::clone(&engine)))),
     );
-    let (high_water, engine_seen) = (high_water.clone(), Arc::clone(&engine));
-    let (on_record, wall, again) = (record.clone(), clock.clone(), stop.clone());
+    let (seen, on_record) = (Arc::clone(&engine), record.clone());
+    let (wall, again) = (clock.clone(), stop.clone());
     let keep = keep_high_water(
         high_water,
         api.clone(),
         namespace.clone(),
         clock.clone(),
         Arc::clone(&world),
-        move || engine_seen.revision(),
+        move || seen.revision(),
         move || {
             let (record, clock) = (on_record.clone(), wall.clone());
             async move { record.store_accepted(clock.now()).await.is_ok() }
@@ -260,7 +260,9 @@ pub async fn run(config: config::Serve, clock: Clock, stop: CancellationToken) -
 
     let resolver = |rule: &HostRule| TlsResolver::new(Arc::clone(&authority), rule.clone(), clock.clone());
     let for_vaults = resolver(&vault_hosts).and_external(Arc::clone(&external));
-    spawn_until(&stop, renew_external(external, Arc::clone(&metrics)));
+    if !config.external_domains.is_empty() {
+        spawn_until(&stop, renew_external(external, Arc::clone(&metrics)));
+    }
     let vault_tls =
         server_config(Arc::new(for_vaults), &[b"h2", b"http/1.1"]).attempting("preparing TLS for vaults")?;
     let internal_tls = server_config(Arc::new(resolver(&internal_hosts)), &[b"h2"])

@@ -17,6 +17,7 @@ use rustls::sign::CertifiedKey;
 use crate::model::Namespace;
 
 use super::TlsError;
+use super::host::folded;
 
 /// Names of files, as in a Secret of type `kubernetes.io/tls`.
 const CHAIN: &str = "tls.crt";
@@ -57,9 +58,10 @@ impl ExternalDomain {
     /// # Errors
     /// [`BadDomain`].
     pub fn parse_all(texts: &[String], cluster_domain: &str) -> Result<Vec<Self>, BadDomain> {
+        let cluster_domain = folded(cluster_domain);
         let mut domains: Vec<Self> = Vec::new();
         for text in texts {
-            let domain = Self::parse(text, cluster_domain)?;
+            let domain = Self::parse(text, &cluster_domain)?;
             if domains.iter().any(|other| other.domain == domain.domain) {
                 return Err(BadDomain::Twice);
             }
@@ -195,6 +197,12 @@ mod tests {
         assert_eq!(
             ExternalDomain::parse_all(&twice, "cluster.local"),
             Err(BadDomain::Twice)
+        );
+        let inside = ["team.cluster.local=shop".to_owned()];
+        assert_eq!(
+            ExternalDomain::parse_all(&inside, "Cluster.Local."),
+            Err(BadDomain::Reserved),
+            "however the cluster's domain is written"
         );
     }
 

@@ -32,34 +32,24 @@ enum Rule {
 
 impl HostRule {
     /// The vaults' listener in a cluster: `<vault>.<namespace>.svc` and `<vault>.<namespace>.svc.<cluster domain>`. Whether there is
-    /// such a vault is not asked: a certificate discloses nothing, and a client must be able to read its 404.
+    /// such a vault is not asked: a certificate discloses nothing, and a client must be able to read its 404. Beside them,
+    /// `<vault>.<domain>` for the vaults of the namespaces that these domains are assigned to.
     #[must_use]
-    pub fn vaults(cluster_domain: &str) -> Self {
+    pub fn vaults(cluster_domain: &str, external: Vec<ExternalDomain>) -> Self {
         Self(Rule::Vaults {
             cluster_domain: folded(cluster_domain),
-            external: Vec::new(),
+            external,
         })
     }
 
-    /// The same, and `<vault>.<domain>` for the vaults of the namespaces that these domains are assigned to.
-    #[must_use]
-    pub fn and_external(self, domains: Vec<ExternalDomain>) -> Self {
-        match self.0 {
-            Rule::Vaults { cluster_domain, .. } => Self(Rule::Vaults {
-                cluster_domain,
-                external: domains,
-            }),
-            other => Self(other),
-        }
-    }
-
-    /// The external domain that this host is in, if it is a vault's.
-    pub(super) fn external(&self, host: &str) -> Option<&ExternalDomain> {
+    /// The external domain right above this host, and the label before it.
+    pub(super) fn external<'a>(&'a self, host: &'a str) -> Option<(&'a str, &'a ExternalDomain)> {
         let Rule::Vaults { external, .. } = &self.0 else {
             return None;
         };
-        let (_, parent) = host.split_once('.')?;
-        external.iter().find(|domain| domain.domain() == parent)
+        let (label, parent) = host.split_once('.')?;
+        let domain = external.iter().find(|domain| domain.domain() == parent)?;
+        Some((label, domain))
     }
 
     /// The internal listener in a cluster: `strongroom-internal.<release namespace>.svc`, and the same with the cluster domain.
@@ -101,7 +91,7 @@ impl HostRule {
         let lower_case = |text: &str| !text.bytes().any(|b| b.is_ascii_uppercase());
         let (vault, namespace) = match &self.0 {
             Rule::Vaults { cluster_domain, .. } => match self.external(host) {
-                Some(domain) => (host.split_once('.')?.0, domain.namespace().clone()),
+                Some((vault, domain)) => (vault, domain.namespace().clone()),
                 None => {
                     let (vault, namespace) = service(host, cluster_domain)?;
                     (vault, Namespace::parse(namespace).ok()?)
@@ -138,7 +128,7 @@ impl HostRule {
     }
 }
 
-fn folded(domain: &str) -> String {
+pub(super) fn folded(domain: &str) -> String {
     domain.trim_matches('.').to_ascii_lowercase()
 }
 
@@ -162,7 +152,7 @@ mod tests {
     fn rules() -> [HostRule; 3] {
         let namespace = |text| Namespace::parse(text).unwrap();
         [
-            HostRule::vaults("cluster.local"),
+            HostRule::vaults("cluster.local", Vec::new()),
             HostRule::internal(&namespace("strongroom-system"), "Cluster.Local."),
             HostRule::loopback(&namespace("dev")),
         ]
@@ -235,7 +225,7 @@ mod tests {
     fn a_host_under_an_assigned_domain_is_a_vault_of_its_namespace_and_no_others() {
         let domains = ["vaults.example.com=shop", "eu.vaults.example.com=shop-eu"].map(str::to_owned);
         let domains = ExternalDomain::parse_all(&domains, "cluster.local").unwrap();
-        let rule = HostRule::vaults("cluster.local").and_external(domains);
+        let rule = HostRule::vaults("cluster.local", domains);
         for (host, vault) in [
             ("demo.vaults.example.com", Some("shop/demo")),
             ("demo.eu.vaults.example.com", Some("shop-eu/demo")),
@@ -253,7 +243,10 @@ mod tests {
             assert_eq!(found.as_deref(), vault, "{host}");
             assert_eq!(rule.accepts(host), vault.is_some(), "{host}");
         }
-        assert_eq!(rule.permitted(), HostRule::vaults("cluster.local").permitted());
+        assert_eq!(
+            rule.permitted(),
+            HostRule::vaults("cluster.local", Vec::new()).permitted()
+        );
     }
 
     #[test]

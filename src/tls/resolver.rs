@@ -71,7 +71,7 @@ impl TlsResolver {
     /// # Errors
     /// [`TlsError::NotServed`], [`TlsError::NoExternal`], [`TlsError::IssueLeaf`], [`TlsError::LoadLeaf`].
     pub fn leaf(&self, host: &str) -> Result<Arc<CertifiedKey>, TlsError> {
-        if let Some(domain) = self.rule.external(host) {
+        if let Some((_, domain)) = self.rule.external(host) {
             return self.external.of(domain.domain()).ok_or(TlsError::NoExternal);
         }
         let now = self.clock.now().wall;

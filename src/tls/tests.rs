@@ -90,7 +90,7 @@ async fn server(rule: HostRule) -> Server {
 }
 
 async fn vaults() -> Server {
-    server(HostRule::vaults("cluster.local")).await
+    server(HostRule::vaults("cluster.local", Vec::new())).await
 }
 
 impl Server {

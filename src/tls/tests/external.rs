@@ -37,7 +37,7 @@ async fn a_domain_of_the_platforms_is_served_with_what_it_brought_and_with_the_n
         folder.path().to_owned(),
         domains.clone(),
     ));
-    let rule = HostRule::vaults("cluster.local").and_external(domains);
+    let rule = HostRule::vaults("cluster.local", domains);
     let server = server(rule.clone()).await;
     let resolver = TlsResolver::new(Arc::clone(&server.authority), rule, server.hands.clock())
         .and_external(Arc::clone(&external));
