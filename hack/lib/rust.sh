@@ -22,9 +22,14 @@ need_rust() {
 forget_other_trees() {
 	local last=$CARGO_TARGET_DIR/tree
 	[ "$(cat "$last" 2>/dev/null)" != "$REPO" ] || return 0
-	rm -rf "$CARGO_TARGET_DIR"/*/.fingerprint/strongroom-*
+	forget_ours
 	mkdir -p "$CARGO_TARGET_DIR"
 	echo "$REPO" >"$last"
+}
+
+# forget_ours: has cargo build our own crate anew, whatever was built of it.
+forget_ours() {
+	rm -rf "$CARGO_TARGET_DIR"/*/.fingerprint/strongroom-*
 }
 
 # build_image: builds the product, makes its image, prints the image's reference.
@@ -54,9 +59,9 @@ build_previous_image() {
 	mkdir -p "$tree"
 	git -C "$REPO" archive "$1" | tar -x -C "$tree" || fail "commit $1 is not there"
 	# Its files are older than what was built of ours, which cargo would take for its own; and the other way round after it.
-	rm -rf "$CARGO_TARGET_DIR"/*/.fingerprint/strongroom-*
+	forget_ours
 	(cd "$tree" && cargo build --quiet --locked --profile image) || fail "cargo build of $1 failed"
 	mv -f "$CARGO_TARGET_DIR/image/strongroom" "$binary"
-	rm -rf "$CARGO_TARGET_DIR"/*/.fingerprint/strongroom-*
+	forget_ours
 	"$REPO/hack/image.sh" "$binary" strongroom-previous
 }

@@ -3,10 +3,8 @@
 
 use std::time::Duration;
 
-use super::{all_ready, metric, pods, process};
+use super::{AUDIT_FOLDER, all_ready, metric, pods, process};
 use crate::e2e::harness::{RELEASE, Tenant, eventually, kubectl, on_node, tenant};
-
-const FOLDER: &str = "/var/log/strongroom";
 
 /// Asks one replica, by its address, up to so many times or until it refuses; each request carries an id of its own.
 const ASK: &str = r#"
@@ -77,7 +75,7 @@ fn ready(pod: &str) -> bool {
 
 /// Everything that the log in a replica's folder says now.
 fn log(process: u32) -> String {
-    on_node(&format!("cat /proc/{process}/root{FOLDER}/*.log"))
+    on_node(&format!("cat /proc/{process}/root{AUDIT_FOLDER}/*.log"))
         .unwrap()
         .ok()
 }
@@ -88,7 +86,7 @@ struct Over(u32);
 impl Over {
     fn mount(process: u32, options: &str) -> Self {
         let command =
-            format!("mount --namespace /proc/{process}/ns/mnt -t tmpfs -o {options} tmpfs {FOLDER}");
+            format!("mount --namespace /proc/{process}/ns/mnt -t tmpfs -o {options} tmpfs {AUDIT_FOLDER}");
         on_node(&command).unwrap().ok();
         Self(process)
     }
@@ -101,7 +99,7 @@ impl Drop for Over {
         let command = format!(
             r#"perl -e 'open(my $ns, "<", "/proc/{process}/ns/mnt") or die "open: $!";
             syscall(308, fileno($ns), 0x20000) == 0 or die "setns: $!";
-            my $folder = "{FOLDER}"; syscall(166, $folder, 2) == 0 or die "umount2: $!"'"#
+            my $folder = "{AUDIT_FOLDER}"; syscall(166, $folder, 2) == 0 or die "umount2: $!"'"#
         );
         let said = on_node(&command).expect("a node");
         assert!(said.success || std::thread::panicking(), "{}", said.stderr);
@@ -127,7 +125,7 @@ fn what_cannot_be_put_on_record_is_not_done_and_what_was_done_is_on_record() {
         "strongroom_audit_incidents_total{incident=\"replaced\"}",
     )
     .unwrap();
-    on_node(&format!("rm /proc/{process}/root{FOLDER}/audit.log"))
+    on_node(&format!("rm /proc/{process}/root{AUDIT_FOLDER}/audit.log"))
         .unwrap()
         .ok();
     let asked = ask(&tenant, &replica, 20);

@@ -79,6 +79,9 @@ pub(super) fn pods(component: &str) -> Vec<String> {
     said.split_whitespace().map(str::to_owned).collect()
 }
 
+/// Where `serve` keeps its audit log: the one folder of its container that it may write to.
+pub(super) const AUDIT_FOLDER: &str = "/var/log/strongroom";
+
 /// The chart of this tree.
 pub(super) const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/strongroom");
 
@@ -87,6 +90,21 @@ pub(super) fn helm(arguments: &[&str], input: Option<&str>) -> Said {
     let mut all = vec!["--namespace", RELEASE];
     all.extend(arguments);
     run("helm", &all, input)
+}
+
+/// The revision of the release that is installed.
+pub(super) fn revision() -> String {
+    let status = helm(&["status", "strongroom", "-o", "json"], None).ok();
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    status.get("version").unwrap().to_string()
+}
+
+/// Takes the release back to a revision that it had.
+pub(super) fn roll_back(revision: &str) -> Said {
+    helm(
+        &["rollback", "strongroom", revision, "--wait", "--timeout", "5m"],
+        None,
+    )
 }
 
 /// Says on an object that its destruction is meant, and deletes it.

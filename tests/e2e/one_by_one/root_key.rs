@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{CHART, all_ready, destroy, helm, pods};
+use super::{CHART, all_ready, destroy, helm, pods, revision, roll_back};
 use crate::e2e::harness::{RELEASE, Said, eventually, kubectl, tenant};
 
 const ROOT: &str = "strongroom-root-key";
@@ -267,18 +267,13 @@ struct Moved(String);
 
 impl Moved {
     fn now() -> Self {
-        let status = helm(&["status", "strongroom", "-o", "json"], None).ok();
-        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
-        Self(status.get("version").unwrap().to_string())
+        Self(revision())
     }
 }
 
 impl Drop for Moved {
     fn drop(&mut self) {
-        let back = helm(
-            &["rollback", "strongroom", &self.0, "--wait", "--timeout", "3m"],
-            None,
-        );
+        let back = roll_back(&self.0);
         let _ = kubectl(
             &["-n", RELEASE, "delete", "secret", FILLS, "--ignore-not-found"],
             None,

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use super::{all_ready, pods, process};
+use super::{AUDIT_FOLDER, all_ready, pods, process};
 use crate::e2e::harness::{RELEASE, eventually, kubectl, on_node, run, tenant};
-
-const FOLDER: &str = "/var/log/strongroom";
 
 /// Takes a person's word back, whatever happened, so that it does not speak for what comes after.
 struct Word;
@@ -37,7 +35,7 @@ fn a_store_that_went_back_is_not_served_from_until_a_person_says_that_it_has_to_
     // What a restore of etcd leaves behind: replicas remember a later state than the store is at, and are started anew.
     for replica in &replicas {
         let Some(process) = process(replica) else { return };
-        let look = format!("cat /proc/{process}/root{FOLDER}/store-revision");
+        let look = format!("cat /proc/{process}/root{AUDIT_FOLDER}/store-revision");
         let remembered: u64 = eventually(
             "how far the store is is remembered",
             Duration::from_secs(15),
@@ -45,7 +43,7 @@ fn a_store_that_went_back_is_not_served_from_until_a_person_says_that_it_has_to_
         );
         let later = remembered + 1_000_000;
         on_node(&format!(
-            "echo {later} >/proc/{process}/root{FOLDER}/store-revision; kill -9 {process}"
+            "echo {later} >/proc/{process}/root{AUDIT_FOLDER}/store-revision; kill -9 {process}"
         ))
         .unwrap()
         .ok();
@@ -85,7 +83,7 @@ fn a_store_that_went_back_is_not_served_from_until_a_person_says_that_it_has_to_
         .ok();
     for replica in &replicas {
         let process = process(replica).unwrap();
-        let look = format!("grep -c StoreAccept /proc/{process}/root{FOLDER}/audit.log");
+        let look = format!("grep -c StoreAccept /proc/{process}/root{AUDIT_FOLDER}/audit.log");
         assert_ne!(on_node(&look).unwrap().ok().trim(), "0");
     }
 }

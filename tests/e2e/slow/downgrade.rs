@@ -2,22 +2,11 @@
 
 use std::env::var;
 
-use crate::e2e::harness::{kubectl, tenant};
-use crate::e2e::one_by_one::{all_ready, helm};
-
-/// The revision of the release that is installed.
-fn revision() -> String {
-    let said = helm(&["status", "strongroom", "-o", "json"], None).ok();
-    let status: serde_json::Value = serde_json::from_str(&said).unwrap();
-    status.get("version").unwrap().to_string()
-}
+use crate::e2e::harness::{RELEASE, kubectl, tenant};
+use crate::e2e::one_by_one::{all_ready, helm, revision, roll_back};
 
 fn back_to(revision: &str) {
-    helm(
-        &["rollback", "strongroom", revision, "--wait", "--timeout", "5m"],
-        None,
-    )
-    .ok();
+    roll_back(revision).ok();
     all_ready();
 }
 
@@ -26,10 +15,7 @@ struct Installed(String);
 
 impl Drop for Installed {
     fn drop(&mut self) {
-        helm(
-            &["rollback", "strongroom", &self.0, "--wait", "--timeout", "5m"],
-            None,
-        );
+        roll_back(&self.0);
     }
 }
 
@@ -86,7 +72,7 @@ fn after_a_downgrade_to_the_previous_chart_all_that_was_written_is_read_and_writ
     let running = kubectl(
         &[
             "-n",
-            "strongroom-system",
+            RELEASE,
             "get",
             "pods",
             "-o",

@@ -8,10 +8,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::e2e::harness::{RELEASE, Said, Tenant, eventually, kubectl, on_node, tenant};
-use crate::e2e::one_by_one::{all_ready, pods, process};
+use crate::e2e::one_by_one::{AUDIT_FOLDER, all_ready, pods, process};
 
-/// Where points are armed: the one folder that `serve` may write to.
-const FOLDER: &str = "/var/log/strongroom";
 const SOON: Duration = Duration::from_secs(10);
 const RESTART: Duration = Duration::from_secs(60);
 /// In how many seconds a record that nobody names is collected, from the second look at the latest.
@@ -144,7 +142,7 @@ fn is_ready(pod: &str) -> bool {
 /// A command on the node, in a replica's folder; none where the node is not ours to enter.
 fn in_folder(pod: &str, command: &str) -> Option<Said> {
     let process = process(pod)?;
-    on_node(&format!("cd /proc/{process}/root{FOLDER} && {command}"))
+    on_node(&format!("cd /proc/{process}/root{AUDIT_FOLDER} && {command}"))
 }
 
 /// No point is armed; none where the node is not ours to enter.
@@ -175,7 +173,7 @@ struct Rig {
 impl Rig {
     fn start(test: &'static str, environment: &[(&str, &str)]) -> Option<Self> {
         all_ready();
-        let failing = Failing::run(&[environment, &[("STRONGROOM_FAILPOINTS", FOLDER)]].concat())?;
+        let failing = Failing::run(&[environment, &[("STRONGROOM_FAILPOINTS", AUDIT_FOLDER)]].concat())?;
         let other = pods("serve").into_iter().find(|pod| *pod != failing.pod);
         all_ready();
         assert!(
