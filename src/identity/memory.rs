@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use imbl::HashMap;
 
-use crate::model::Caller;
+use crate::crypto::mac;
+use crate::model::{Caller, SecretBytes};
 
 use super::claims::Claims;
 
-/// SHA-256 of a token. Tokens themselves are not kept.
-pub(super) type TokenHash = [u8; 32];
+/// Bytes of a token that a connection remembers at most; a cluster's own have one or two thousand.
+const REMEMBERED_BYTES: usize = 4096;
 
 /// A token whose signature was good under the keys of this generation.
 #[derive(Debug)]
@@ -20,26 +21,34 @@ pub(super) struct Verified {
     pub(super) claims: Claims,
 }
 
-/// What a connection remembers: its last good token, and the caller that it made.
+/// What a connection remembers: its last good token, and the caller that it made. Wiped when the connection ends. It is the
+/// token itself, since to compare costs a small part of what a hash does, and each request pays that; what is remembered
+/// of tokens beyond their connection is a hash.
 #[derive(Debug, Default)]
 pub struct ConnectionMemory(ArcSwapOption<Last>);
 
 #[derive(Debug)]
 pub(super) struct Last {
-    pub(super) token: TokenHash,
+    token: SecretBytes,
     pub(super) verified: Arc<Verified>,
     pub(super) caller: Arc<Caller>,
 }
 
 impl ConnectionMemory {
-    pub(super) fn get(&self, token: &TokenHash, generation: u64) -> Option<Arc<Last>> {
-        self.0
-            .load_full()
-            .filter(|last| last.token == *token && last.verified.generation == generation)
+    pub(super) fn get(&self, token: &str, generation: u64) -> Option<Arc<Last>> {
+        self.0.load_full().filter(|last| {
+            last.verified.generation == generation
+                && mac::constant_time_eq(last.token.expose(), token.as_bytes())
+        })
     }
 
-    pub(super) fn set(&self, last: Last) {
-        self.0.store(Some(Arc::new(last)));
+    pub(super) fn set(&self, token: &str, verified: Arc<Verified>, caller: Arc<Caller>) {
+        let last = (token.len() <= REMEMBERED_BYTES).then(|| Last {
+            token: SecretBytes::new(token.as_bytes().to_vec()),
+            verified,
+            caller,
+        });
+        self.0.store(last.map(Arc::new));
     }
 }
 

@@ -11,7 +11,7 @@ use crate::telemetry::sampler::Sampler;
 
 use super::claims::{Binding, Claims};
 use super::judge::{self, Address, CallingPod, Judged, Purpose, Refused, Shown};
-use super::memory::{ConnectionMemory, Last, Recent, Verified};
+use super::memory::{ConnectionMemory, Recent, Verified};
 use super::self_test::SelfTest;
 use super::{KeySets, Liveness, PodAddressCheck, PodFacts, PodLookup, Rejection, Settings};
 
@@ -104,7 +104,7 @@ impl Identity {
         let Proof::Bearer { token, peer, memory } = *proof else {
             return None;
         };
-        let last = memory.get(&mac::sha256(token.as_bytes()), self.keys.generation())?;
+        let last = memory.get(token, self.keys.generation())?;
         let shown = Shown::From(peer);
         let claims = &last.verified.claims;
         let result = match judge::judge(claims, Purpose::Workload, shown, &self.settings, liveness, now) {
@@ -258,15 +258,14 @@ impl Identity {
         liveness: &Liveness,
         now: Moment,
     ) -> Result<Arc<Caller>, Rejection> {
-        let hash = mac::sha256(token.as_bytes());
         let generation = self.keys.generation();
-        let last = memory.and_then(|memory| memory.get(&hash, generation));
+        let last = memory.and_then(|memory| memory.get(token, generation));
         let verified = match &last {
             Some(last) => {
                 self.metrics.token_checked(TokenCheck::Connection);
                 Arc::clone(&last.verified)
             }
-            None => self.verified(token, hash, generation).await?,
+            None => self.verified(token, generation).await?,
         };
         let pod = self
             .judge(&verified.claims, Purpose::Workload, shown, liveness, now)
@@ -282,11 +281,7 @@ impl Identity {
         }
         let caller = Arc::new(caller(&verified.claims, pod.as_deref(), address));
         if let Some(memory) = memory {
-            memory.set(Last {
-                token: hash,
-                verified,
-                caller: Arc::clone(&caller),
-            });
+            memory.set(token, verified, Arc::clone(&caller));
         }
         Ok(caller)
     }
@@ -299,8 +294,7 @@ impl Identity {
         liveness: &Liveness,
         now: Moment,
     ) -> Result<(Arc<Verified>, Arc<PodFacts>), Rejection> {
-        let hash = mac::sha256(token.as_bytes());
-        let verified = self.verified(token, hash, self.keys.generation()).await?;
+        let verified = self.verified(token, self.keys.generation()).await?;
         let pod = self
             .judge(&verified.claims, purpose, Shown::From(peer), liveness, now)
             .await?;
@@ -308,12 +302,8 @@ impl Identity {
     }
 
     /// The claims of a token whose signature is good.
-    async fn verified(
-        &self,
-        token: &str,
-        hash: [u8; 32],
-        generation: u64,
-    ) -> Result<Arc<Verified>, Rejection> {
+    async fn verified(&self, token: &str, generation: u64) -> Result<Arc<Verified>, Rejection> {
+        let hash = mac::sha256(token.as_bytes());
         if let Some(verified) = self.tokens.get(&hash, generation) {
             self.metrics.token_checked(TokenCheck::Remembered);
             return Ok(verified);
