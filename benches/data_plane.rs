@@ -29,6 +29,10 @@ use serde_json::Value;
 
 use load::{Load, Measured};
 
+/// The product's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const ROUNDS: u32 = 6;
 const ROUND: Duration = Duration::from_millis(1_500);
 const GOAL: f64 = 0.6;

@@ -6,6 +6,10 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use strongroom::{config, roles};
 
+/// What one thread makes and another drops costs it less than the usual one.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = config::Cli::parse();
     let what = cli.role.name();
