@@ -27,8 +27,8 @@ impl Aside {
     #[cfg(test)]
     pub(super) fn here() -> Self {
         Self {
+            turns: Arc::new(Semaphore::new(1)),
             threads: false,
-            ..Self::new()
         }
     }
 

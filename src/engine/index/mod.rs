@@ -25,8 +25,9 @@ use draft::{Draft, Opened};
 
 pub(super) use snapshot::{Object, Snapshot, Vault, VaultAddress};
 
-/// How many changes a subscriber may lag behind before it has to look at everything again.
-const CHANGES_KEPT: usize = 1024;
+/// How many changes a subscriber may lag behind before it has to look at everything again. (Tests make engines by the
+/// ten thousand, and what is kept takes long to lay out.)
+const CHANGES_KEPT: usize = if cfg!(test) { 16 } else { 1024 };
 
 pub(super) struct Index {
     seals: Arc<Seals>,
