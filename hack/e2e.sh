@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# The tests on the real cluster: what users get, side by side, a namespace each; then, one by one, what a part does with
-# a real API server (how fresh it is, which nothing beside it may disturb), and those that break things. An argument
+# The tests on the real cluster: what users get, side by side, a namespace each; then what a part does with a real API server
+# (how fresh it is, which no crowd of pods beside it may disturb); then, one by one, those that break things. An argument
 # picks tests by a part of their name, those that take minutes too; the build with failpoints is made where it is picked, and so
 # is what a downgrade goes back to: the last tag, or the commit that STRONGROOM_PREVIOUS names.
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 source "$REPO/hack/lib/rust.sh"
 need_rust
+# What was built for the tests that need no cluster is what is tested on one.
+export STRONGROOM_PROFILE=dev
 client=$("$REPO/hack/e2e-image.sh")
 # At trace level, so that the search for leaked values sees all that could ever be logged. Each test has vaults of its own
 # that go when it ends.
@@ -46,8 +48,11 @@ run_group() {
 for group in "${groups[@]}"; do
 	[ "$group" != e2e::slow ] || [ -n "${1:-}" ] || continue
 	step "tests on the cluster: $group"
-	threads=1
-	[ "$group" != e2e::side_by_side ] || threads=3
+	case $group in
+	e2e::side_by_side) threads=4 ;;
+	cluster) threads=3 ;;
+	*) threads=1 ;;
+	esac
 	run_group "$group" "$threads" "${1:-}" || fail "a test on the cluster failed"
 done
 step "tests on the cluster passed in $(($(date +%s) - began)) s"

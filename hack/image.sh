@@ -33,6 +33,8 @@ if ldd "$binary" >/dev/null 2>&1; then
 	cp -a "$work/libraries/." "$root/"
 fi
 install -m 0755 "$binary" "$root/usr/local/bin/strongroom"
+# What a program built for tests has beside itself is large, and of no use there.
+strip "$root/usr/local/bin/strongroom" || fail "strip failed: install the package binutils"
 install -m 0644 "$authorities" "$root$authorities"
 cat >"$root/etc/passwd" <<'PASSWD'
 root:x:0:0:root:/:/sbin/nologin

@@ -9,8 +9,6 @@ step "the cluster is being made meanwhile (log: $CACHE/logs/cluster-up.log)"
 "$REPO/hack/cluster.sh" up >"$CACHE/logs/cluster-up.log" 2>&1 &
 cluster=$!
 "$REPO/hack/check.sh"
-# What is to be deployed is built while the cluster is still being made.
-build_image >/dev/null
 wait "$cluster" || {
 	tail -n 20 "$CACHE/logs/cluster-up.log" >&2
 	fail "the cluster could not be made"

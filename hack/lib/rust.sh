@@ -32,36 +32,55 @@ forget_ours() {
 	rm -rf "$CARGO_TARGET_DIR"/*/.fingerprint/strongroom-*
 }
 
-# build_image: builds the product, makes its image, prints the image's reference.
+# build_image: builds the product, makes its image, prints the image's reference. Cargo's profile is $STRONGROOM_PROFILE:
+# `image`, unless that is `dev`, with which the tests were built already: then it is the program that they ran.
 build_image() {
 	step "building strongroom"
-	(cd "$REPO" && cargo build --quiet --locked --profile image) || fail "cargo build failed"
-	"$REPO/hack/image.sh" "$CARGO_TARGET_DIR/image/strongroom"
+	(cd "$REPO" && build_program) || fail "cargo build failed"
+	"$REPO/hack/image.sh" "$(program)"
+}
+
+# build_program [ARGUMENT...]: builds the program of the tree here by that profile. (For `dev` with the tests, whose dependencies
+# have features of their own.)
+build_program() {
+	case ${STRONGROOM_PROFILE:=image} in
+	dev) cargo test --quiet --locked --no-run --test integration "$@" ;;
+	*) cargo build --quiet --locked --profile "$STRONGROOM_PROFILE" "$@" ;;
+	esac
+}
+
+# program: where build_program leaves it.
+program() {
+	case ${STRONGROOM_PROFILE:=image} in
+	dev) echo "$CARGO_TARGET_DIR/debug/strongroom" ;;
+	*) echo "$CARGO_TARGET_DIR/$STRONGROOM_PROFILE/strongroom" ;;
+	esac
 }
 
 # build_failpoint_image: the same of the build that dies where tests have it die. Only our own crate is compiled anew.
 build_failpoint_image() {
 	local binary
 	step "building strongroom with failpoints"
-	(cd "$REPO" && cargo build --quiet --locked --profile image --features failpoints) || fail "cargo build failed"
+	(cd "$REPO" && build_program --features failpoints) || fail "cargo build failed"
 	# Out of the product's place, where nobody takes it for the product.
-	binary=$CARGO_TARGET_DIR/image/strongroom-failpoints
-	mv -f "$CARGO_TARGET_DIR/image/strongroom" "$binary"
+	binary=$(program)-failpoints
+	mv -f "$(program)" "$binary"
 	"$REPO/hack/image.sh" "$binary" strongroom-failpoints
 }
 
 # build_previous_image COMMIT: the product and the chart of an earlier commit, in a tree of its own; prints the image's reference.
 # The chart is $CACHE/previous/charts/strongroom.
 build_previous_image() {
-	local tree=$CACHE/previous binary=$CARGO_TARGET_DIR/image/strongroom-previous
+	local tree=$CACHE/previous binary
+	binary=$(program)-previous
 	step "building strongroom as of $1"
 	rm -rf "$tree"
 	mkdir -p "$tree"
 	git -C "$REPO" archive "$1" | tar -x -C "$tree" || fail "commit $1 is not there"
 	# Its files are older than what was built of ours, which cargo would take for its own; and the other way round after it.
 	forget_ours
-	(cd "$tree" && cargo build --quiet --locked --profile image) || fail "cargo build of $1 failed"
-	mv -f "$CARGO_TARGET_DIR/image/strongroom" "$binary"
+	(cd "$tree" && build_program) || fail "cargo build of $1 failed"
+	mv -f "$(program)" "$binary"
 	forget_ours
 	"$REPO/hack/image.sh" "$binary" strongroom-previous
 }

@@ -148,27 +148,63 @@ fn uninstalled_and_installed_again_it_finds_all_data() {
 
 #[test]
 #[ignore = "needs a cluster"]
-fn a_root_key_that_is_carried_over_into_a_file_opens_everything_and_no_secret_is_needed() {
+fn in_a_file_another_root_key_is_refused_and_one_that_is_carried_over_opens_everything() {
     all_ready();
-    let tenant = tenant("a_root_key_that_is_carried_over");
+    let tenant = tenant("in_a_file_another_root_key");
     tenant.vault(&["get", "set"]);
     tenant.pod("client", "app", None);
     tenant
         .python("client", "client.set_secret('kept', 'through the move')")
         .ok();
-    let reads = |what: &str| {
-        eventually(what, Duration::from_secs(20), || {
-            let said = tenant.python("client", "print(client.get_secret('kept').value)");
-            (said.success && said.stdout.trim() == "through the move").then_some(())
-        });
+    let read = || {
+        let said = tenant.python("client", "print(client.get_secret('kept').value)");
+        said.success && said.stdout.trim() == "through the move"
     };
     let path = "jsonpath={.data.root-key}";
     let key = kubectl(&["-n", RELEASE, "get", "secret", ROOT, "-o", path], None).ok();
     let moved = Moved::now();
+
+    fill(OTHER);
+    in_a_file().ok();
+    let (refused, said) = eventually("a replica that says why not", Duration::from_secs(60), || {
+        pods("serve").into_iter().find_map(|pod| {
+            let log = |more: &[&str]| {
+                kubectl(&[&["-n", RELEASE, "logs", pod.as_str()], more].concat(), None).stdout
+            };
+            let said = format!("{}{}", log(&[]), log(&["--previous"]));
+            said.contains("does not open").then_some((pod, said))
+        })
+    });
+    println!("{said}");
+    for part in [
+        "another key than the one that the store was sealed with",
+        "/etc/strongroom/root-key/root-key",
+        "get secret strongroom-root-key -o jsonpath='{.data.root-key}' | base64 -d",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(read(), "the other replica goes on");
+
     fill(&key);
-    in_a_file(&["--wait", "--timeout", "3m"]).ok();
+    kubectl(
+        &[
+            "-n",
+            RELEASE,
+            "delete",
+            "pod",
+            &refused,
+            "--grace-period=0",
+            "--force",
+        ],
+        None,
+    )
+    .ok();
     all_ready();
-    reads("what was sealed before the move is served");
+    eventually(
+        "what was sealed before the move is served",
+        Duration::from_secs(20),
+        || read().then_some(()),
+    );
     tenant
         .python("client", "client.set_secret('made', 'under the file')")
         .ok();
@@ -202,45 +238,15 @@ fn a_root_key_that_is_carried_over_into_a_file_opens_everything_and_no_secret_is
     }
 
     drop(moved);
-    reads("back in its Secret the key opens the same");
+    eventually(
+        "back in its Secret the key opens the same",
+        Duration::from_secs(20),
+        || read().then_some(()),
+    );
     let made = tenant
         .python("client", "print(client.get_secret('made').value)")
         .ok();
     assert_eq!(made.trim(), "under the file");
-}
-
-#[test]
-#[ignore = "needs a cluster"]
-fn another_root_key_in_the_file_is_refused_and_the_log_says_how_to_carry_the_right_one_over() {
-    all_ready();
-    let tenant = tenant("another_root_key_in_the_file");
-    tenant.vault(&["get", "set"]);
-    tenant.pod("client", "app", None);
-    tenant
-        .python("client", "client.set_secret('kept', 'all the while')")
-        .ok();
-    let _moved = Moved::now();
-    fill(OTHER);
-    in_a_file(&[]).ok();
-    let said = eventually("a replica that says why not", Duration::from_secs(60), || {
-        pods("serve").iter().find_map(|pod| {
-            let log = |more: &[&str]| {
-                kubectl(&[&["-n", RELEASE, "logs", pod.as_str()], more].concat(), None).stdout
-            };
-            let said = format!("{}{}", log(&[]), log(&["--previous"]));
-            said.contains("does not open").then_some(said)
-        })
-    });
-    println!("{said}");
-    for part in [
-        "another key than the one that the store was sealed with",
-        "/etc/strongroom/root-key/root-key",
-        "get secret strongroom-root-key -o jsonpath='{.data.root-key}' | base64 -d",
-    ] {
-        assert!(said.contains(part), "{part}: {said}");
-    }
-    let read = tenant.python("client", "print(client.get_secret('kept').value)");
-    assert_eq!(read.ok().trim(), "all the while", "the other replica goes on");
 }
 
 /// Makes the Secret that fills the volume; the key is in base64.
@@ -255,11 +261,11 @@ fn fill(key: &str) {
 }
 
 /// Upgrades to provider File.
-fn in_a_file(more: &[&str]) -> Said {
+fn in_a_file() -> Said {
     let volume = serde_json::json!({ "secret": { "secretName": FILLS, "defaultMode": 0o440 } });
     let values = serde_json::json!({ "rootKey": { "provider": "File", "file": { "volume": volume } } });
     let upgrade = ["upgrade", "strongroom", CHART, "--reuse-values", "-f", "-"];
-    helm(&[&upgrade, more].concat(), Some(&values.to_string()))
+    helm(&upgrade, Some(&values.to_string()))
 }
 
 /// Puts the release back to the revision that it had, whatever happens.
